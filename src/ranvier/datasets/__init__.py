@@ -1,0 +1,1 @@
+"""Annotated datasets: readers, subjects, folds and phantoms."""
