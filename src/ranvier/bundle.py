@@ -1,0 +1,300 @@
+"""A model on disk: a folder with model.json and the files that it names.
+
+The written contract, version 1. ``model.json`` is a JSON object with
+
+- ``format``: ``"ranvier-bundle"``; ``version``: 1; ``name``; ``created``: a date
+- ``classes``: ``["background", "myelin", "axon"]``
+- ``normalisation``: ``"image-standardisation"`` (subtract the image's mean, divide by its standard deviation)
+- ``field``: ``stride``, ``receptive_radius`` and ``minimum``, in pixels
+- ``graphs``: ``float`` and, if there is one, ``int8``: names of OpenVINO IR files (.xml, the .bin beside it)
+- ``golden``: name of an .npz with ``tile`` (1, 1, rows, columns) and the ``logits`` that it must give
+- ``files``: every file with its ``bytes`` and ``sha256``
+- ``training``: a summary of data, recipe and scores
+
+Sizes and hashes are checked before any other file is parsed. No file is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ranvier.errors import BundleFormatError, BundleIntegrityError, BundleNotFoundError
+from ranvier.micrograph import CLASS_NAMES
+
+MANIFEST = "model.json"
+FORMAT, VERSION = "ranvier-bundle", 1
+NORMALISATION = "image-standardisation"
+DEFAULT_MODEL = "generalist"
+_LARGEST_MANIFEST = 4 << 20
+_LARGEST_FILE = 4 << 30
+_REINSTALL = "Copy or install the model again"
+
+
+@dataclass(frozen=True)
+class Field:
+    """What geometry a network needs: its stride, how far it looks, and the least it should be shown.
+
+    Attributes
+    ----------
+    stride
+        Tiles start on multiples of it.
+    receptive_radius
+        How many pixels beyond a stride-aligned block of output the network looks.
+    minimum
+        Smaller images are mirrored up to this edge.
+    """
+
+    stride: int
+    receptive_radius: int
+    minimum: int = 128
+
+    @property
+    def halo(self) -> int:
+        """The receptive radius, rounded up to the stride."""
+        return -(-self.receptive_radius // self.stride) * self.stride
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A verified model.
+
+    Attributes
+    ----------
+    folder
+        Where it lies.
+    sha256
+        Hash of model.json, and through the hashes in it of the whole model.
+    about
+        The content of model.json.
+    """
+
+    folder: Path
+    name: str
+    sha256: str
+    field: Field
+    about: Mapping[str, Any]
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Which graphs there are: ``float``, ``int8``."""
+        return tuple(self.about["graphs"])
+
+    def graph(self, kind: str) -> tuple[bytes, bytes]:
+        """The graph's XML and its weights, verified as they are read.
+
+        Raises
+        ------
+        BundleFormatError
+            The bundle has no such graph.
+        BundleIntegrityError
+            The files have changed.
+        """
+        if kind not in self.kinds:
+            raise BundleFormatError(
+                f"this model has no {kind} graph", where=self.folder, seen=", ".join(self.kinds)
+            )
+        name = str(self.about["graphs"][kind])
+        return self.content(name), self.content(name.removesuffix(".xml") + ".bin")
+
+    def content(self, name: str) -> bytes:
+        """The bytes of one of the bundle's files.
+
+        Raises
+        ------
+        BundleIntegrityError
+            The file is missing or differs from model.json.
+        """
+        return _verified(self.folder, name, self.about["files"][name])
+
+    def verify(self) -> None:
+        """Check every file against model.json.
+
+        Raises
+        ------
+        BundleIntegrityError
+            A file is missing or differs.
+        """
+        for name in self.about["files"]:
+            self.content(name)
+
+
+def embedded() -> dict[str, Path]:
+    """Name and folder of each model that is part of the package."""
+    home = Path(__file__).parent / "weights"
+    return {path.parent.name: path.parent for path in sorted(home.glob(f"*/{MANIFEST}"))}
+
+
+def open_bundle(name: str | Path = DEFAULT_MODEL) -> Bundle:
+    """Open a model by its embedded name or its folder. Nothing but model.json is parsed.
+
+    Raises
+    ------
+    BundleNotFoundError
+        Neither an embedded model nor a folder with a model.json.
+    BundleFormatError
+        model.json is not what the contract says.
+    """
+    known = embedded()
+    folder = known.get(str(name), Path(name))
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise BundleNotFoundError(
+            "no such model",
+            where=name,
+            fix=f"Give a folder that holds a {MANIFEST}, or one of: {', '.join(known) or '(none)'}",
+        )
+    if path.stat().st_size > _LARGEST_MANIFEST:
+        raise BundleFormatError("too large", where=path, seen=f"{path.stat().st_size} bytes")
+    raw = path.read_bytes()
+    try:
+        about = json.loads(raw)
+    except ValueError as error:
+        raise BundleFormatError("not JSON", where=path, seen=str(error), fix=_REINSTALL) from error
+    _check(about, path)
+    return Bundle(
+        folder=folder,
+        name=about["name"],
+        sha256=hashlib.sha256(raw).hexdigest(),
+        field=Field(**about["field"]),
+        about=about,
+    )
+
+
+def _check(about: Any, path: Path) -> None:
+    """Check model.json against the contract, one clear error for each way it can be broken."""
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise BundleFormatError(f"not a {FORMAT}", where=path, fix="Is this another tool's model?")
+    if about.get("version") != VERSION:
+        raise BundleFormatError(
+            f"made for another version of Ranvier; this one reads version {VERSION}",
+            where=path,
+            seen=about.get("version"),
+        )
+    expected: dict[str, type] = {
+        "name": str,
+        "graphs": dict,
+        "golden": str,
+        "files": dict,
+        "training": dict,
+    }
+    for key, kind in expected.items():
+        if not isinstance(about.get(key), kind):
+            raise BundleFormatError(
+                f"{key} must be a {kind.__name__}", where=path, seen=repr(about.get(key))
+            )
+    if about.get("classes") != list(CLASS_NAMES):
+        raise BundleFormatError("unknown classes", where=path, seen=about.get("classes"))
+    if about.get("normalisation") != NORMALISATION:
+        raise BundleFormatError(
+            "unknown normalisation", where=path, seen=about.get("normalisation")
+        )
+    _check_field(about.get("field"), path)
+    for name, facts in about["files"].items():
+        _check_file_entry(name, facts, path)
+    if "float" not in about["graphs"] or not set(about["graphs"]) <= {"float", "int8"}:
+        raise BundleFormatError(
+            "graphs must be float and perhaps int8", where=path, seen=about["graphs"]
+        )
+    for graph in about["graphs"].values():
+        if not isinstance(graph, str) or not graph.endswith(".xml"):
+            raise BundleFormatError("a graph must be an .xml file", where=path, seen=repr(graph))
+    graphs = [
+        g.removesuffix(".xml") + ending
+        for g in about["graphs"].values()
+        for ending in (".xml", ".bin")
+    ]
+    for name in [*graphs, about["golden"]]:
+        if name not in about["files"]:
+            raise BundleFormatError("a file is used but has no hash", where=path, seen=name)
+
+
+def _check_field(field: object, path: Path) -> None:
+    keys = {"stride", "receptive_radius", "minimum"}
+    if not isinstance(field, dict) or set(field) != keys:
+        raise BundleFormatError(
+            f"field must have {', '.join(sorted(keys))}", where=path, seen=repr(field)
+        )
+    good = all(type(v) is int and 0 <= v <= 65536 for v in field.values())
+    if not good or field["stride"] < 1 or field["minimum"] < 1:
+        raise BundleFormatError(
+            "field must hold whole numbers of pixels", where=path, seen=repr(field)
+        )
+
+
+def _check_file_entry(name: object, facts: object, path: Path) -> None:
+    if (
+        not isinstance(name, str)
+        or not name
+        or name != Path(name).name
+        or name in (".", "..", MANIFEST)
+    ):
+        raise BundleFormatError(
+            "a file must lie in the model's own folder", where=path, seen=repr(name)
+        )
+    good = (
+        isinstance(facts, dict)
+        and type(facts.get("bytes")) is int
+        and isinstance(facts.get("sha256"), str)
+    )
+    if not good or not 0 <= facts["bytes"] <= _LARGEST_FILE:  # type: ignore[index]
+        raise BundleFormatError(f"{name} needs bytes and sha256", where=path, seen=repr(facts))
+
+
+def _verified(folder: Path, name: str, facts: Mapping[str, Any]) -> bytes:
+    path = folder / name
+    if not path.is_file():
+        raise BundleIntegrityError("a file of the model is missing", where=path, fix=_REINSTALL)
+    if path.stat().st_size != facts["bytes"]:
+        raise BundleIntegrityError(
+            f"size differs from {MANIFEST}",
+            where=path,
+            seen=f"{path.stat().st_size} bytes instead of {facts['bytes']}",
+            fix=_REINSTALL,
+        )
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != facts["sha256"]:
+        raise BundleIntegrityError(
+            f"content differs from {MANIFEST}",
+            where=path,
+            seen=f"sha256 {digest[:12]} instead of {facts['sha256'][:12]}",
+            fix=_REINSTALL,
+        )
+    return content
+
+
+def seal(folder: Path, about: Mapping[str, Any]) -> Bundle:
+    """Write model.json, with the size and hash of every other file in the folder, and open the result.
+
+    Parameters
+    ----------
+    folder
+        Holds the graphs, the golden run and whatever else belongs to the model.
+    about
+        ``name``, ``created``, ``field``, ``graphs``, ``golden`` and ``training`` of the contract.
+    """
+    files = {}
+    for path in sorted(folder.iterdir()):
+        if path.name != MANIFEST and path.is_file():
+            content = path.read_bytes()
+            files[path.name] = {
+                "bytes": len(content),
+                "sha256": hashlib.sha256(content).hexdigest(),
+            }
+    whole = {
+        "format": FORMAT,
+        "version": VERSION,
+        "classes": list(CLASS_NAMES),
+        "normalisation": NORMALISATION,
+        **about,
+        "files": files,
+    }
+    temporary = folder / f".{MANIFEST}.part"
+    temporary.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(folder / MANIFEST)
+    return open_bundle(folder)

@@ -1,0 +1,248 @@
+"""A micrograph and a model -> the class of every pixel, tile by tile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranvier.backends import PRECISIONS, Backend, OpenVinoBackend, Precision
+from ranvier.bundle import DEFAULT_MODEL, Bundle, Field, open_bundle
+from ranvier.errors import PrecisionError, SettingsError
+from ranvier.micrograph import CLASS_NAMES, Array, Micrograph, Segmentation
+from ranvier.preprocess import GreyStatistics, resample, standardise, statistics, zoomed_shape
+from ranvier.tiling import Box, cover, plane_shape
+
+Progress = Callable[[int, int], None]
+"""Called with (pixels done, pixels in all) after each tile."""
+
+
+@dataclass(frozen=True)
+class InferenceSettings:
+    """How a micrograph is shown to the network.
+
+    Attributes
+    ----------
+    zoom
+        The image is resampled by this factor first; results are at the input's own pixels. 1: as it is.
+    max_tile_px
+        Largest area that the network reads at once. It bounds the memory.
+    """
+
+    zoom: float = 1.0
+    max_tile_px: int = 1800 * 1800
+
+    def __post_init__(self) -> None:
+        zoomed_shape((1, 1), self.zoom)
+        if self.max_tile_px < 1:
+            raise SettingsError("max_tile_px must be positive", seen=self.max_tile_px)
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A bundle and who runs it."""
+
+    bundle: Bundle
+    backend: Backend
+
+
+def load_model(
+    name: str | Path = DEFAULT_MODEL,
+    *,
+    precision: Precision = "f32",
+    threads: int | None = None,
+) -> Model:
+    """Load a model for inference on the CPU.
+
+    Parameters
+    ----------
+    name
+        An embedded model's name or a bundle's folder.
+    precision
+        ``f32``, ``bf16`` (on CPUs that compute it) or ``int8`` (where the bundle has a quantised graph).
+    threads
+        CPU threads; None takes as many as this process may use.
+
+    Raises
+    ------
+    BundleError
+        The model is missing, damaged or not a Ranvier bundle.
+    PrecisionError
+        This machine or this bundle does not offer the precision.
+    SettingsError
+        Unknown precision, or fewer than one thread.
+    """
+    if precision not in PRECISIONS:
+        raise SettingsError(
+            "unknown precision",
+            where="--precision",
+            seen=precision,
+            fix=f"Choose {', '.join(PRECISIONS)}",
+        )
+    if threads is not None and threads < 1:
+        raise SettingsError("at least one thread is needed", where="--threads", seen=threads)
+    bundle = open_bundle(name)
+    kind = "int8" if precision == "int8" else "float"
+    if kind not in bundle.kinds:
+        raise PrecisionError(
+            "this model has no int8 graph",
+            where=bundle.folder,
+            fix="Choose --precision f32 or bf16",
+        )
+    return Model(bundle, OpenVinoBackend(*bundle.graph(kind), precision=precision, threads=threads))
+
+
+def segment(
+    micrograph: Micrograph,
+    model: Model | None = None,
+    *,
+    settings: InferenceSettings | None = None,
+    progress: Progress | None = None,
+) -> Segmentation:
+    """Find axons and myelin.
+
+    Parameters
+    ----------
+    micrograph
+        From :func:`ranvier.read` or :func:`ranvier.reading.from_array`.
+    model
+        From :func:`load_model`; None loads the embedded generalist in f32.
+    settings
+        Zoom and tile size.
+    progress
+        Called with (pixels done, pixels in all) after each tile.
+    """
+    model = model or load_model()
+    settings = settings or InferenceSettings()
+    classes = classify(
+        micrograph, model.backend, field=model.bundle.field, settings=settings, progress=progress
+    )
+    provenance = {
+        "model": {"name": model.bundle.name, "sha256": model.bundle.sha256},
+        "backend": dict(model.backend.description),
+        "inference": asdict(settings),
+        "input_sha256": micrograph.sha256,
+    }
+    return Segmentation(classes, micrograph.pixel_size, provenance)
+
+
+def tile_logits(
+    pixels: Array,
+    grey: GreyStatistics,
+    backend: Backend,
+    *,
+    field: Field,
+    max_tile_px: int,
+) -> Iterator[tuple[Box, NDArray[np.float32]]]:
+    """Run the network over an image.
+
+    Parameters
+    ----------
+    pixels
+        Shape (rows, columns).
+    grey
+        Statistics of the whole image.
+    backend, field
+        The network and its geometry.
+    max_tile_px
+        Largest area that is read at once.
+
+    Yields
+    ------
+    box, logits
+        A part of the image and its logits, shape (classes, rows, columns). The boxes partition the image.
+    """
+    shape = (int(pixels.shape[0]), int(pixels.shape[1]))
+    plane = plane_shape(shape, field.stride, field.minimum)
+    for tile in cover(plane, stride=field.stride, halo=field.halo, max_read_px=max_tile_px):
+        box = tile.write.clipped(shape)
+        if box.area == 0:
+            continue
+        window = standardise(_window(pixels, tile.read), grey)
+        logits = backend.logits(window[None, None])[0]
+        rows, columns = box.within(tile.read)
+        yield box, logits[:, rows, columns]
+
+
+def classify(
+    micrograph: Micrograph,
+    backend: Backend,
+    *,
+    field: Field,
+    settings: InferenceSettings | None = None,
+    progress: Progress | None = None,
+) -> NDArray[np.uint8]:
+    """Give every pixel of a micrograph its class.
+
+    Parameters
+    ----------
+    micrograph
+        The image; a flat one (a single grey level) is background throughout.
+    backend, field
+        The network and its geometry.
+    settings
+        Zoom and tile size.
+    progress
+        Called after each tile.
+
+    Returns
+    -------
+    classes
+        uint8, shape of the micrograph: 0 background, 1 myelin, 2 axon.
+    """
+    settings = settings or InferenceSettings()
+    grey = statistics(micrograph.pixels)
+    classes = np.zeros(micrograph.shape, dtype=np.uint8)
+    if grey.is_flat:
+        return classes
+    pixels, shape = micrograph.pixels, zoomed_shape(micrograph.shape, settings.zoom)
+    zooms = shape != micrograph.shape
+    if zooms:
+        pixels = resample(pixels.astype(np.float32), shape)
+        grey = statistics(pixels)
+        planes = np.empty((len(CLASS_NAMES), *shape), dtype=np.float32)
+    done, total = 0, shape[0] * shape[1]
+    tiles = tile_logits(pixels, grey, backend, field=field, max_tile_px=settings.max_tile_px)
+    for box, logits in tiles:
+        target = box.within(Box(0, 0, *shape))
+        if zooms:
+            planes[(slice(None), *target)] = logits
+        else:
+            classes[target] = _argmax(logits)
+        done += box.area
+        if progress is not None:
+            progress(done, total)
+    return _argmax_resampled(planes, micrograph.shape) if zooms else classes
+
+
+def _argmax(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
+    best: NDArray[np.uint8] = np.argmax(logits, axis=0).astype(np.uint8)
+    return best
+
+
+def _argmax_resampled(planes: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.uint8]:
+    best = resample(planes[0], shape)
+    classes = np.zeros(shape, dtype=np.uint8)
+    for index in range(1, planes.shape[0]):
+        plane = resample(planes[index], shape)
+        higher = plane > best
+        classes[higher] = index
+        best = np.where(higher, plane, best)
+    return classes
+
+
+def _window(pixels: Array, box: Box) -> Array:
+    """Cut a window that may reach past the bottom and right edges, where the image is mirrored."""
+    rows, columns = pixels.shape
+    if box.bottom <= rows and box.right <= columns:
+        return pixels[box.top : box.bottom, box.left : box.right]
+    row, column = _mirrored(box.top, box.bottom, rows), _mirrored(box.left, box.right, columns)
+    return pixels[row[:, None], column[None, :]]
+
+
+def _mirrored(start: int, stop: int, length: int) -> NDArray[np.intp]:
+    index = np.arange(start, stop) % (2 * length)
+    return np.where(index < length, index, 2 * length - 1 - index)

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ranvier.backends import OpenVinoBackend, bf16_is_native
+from ranvier.bundle import Field
+from ranvier.errors import BackendError, PrecisionError, SettingsError
+from ranvier.inference import InferenceSettings, classify, load_model, segment
+from ranvier.preprocess import statistics
+from ranvier.reading import from_array
+
+
+class FakeBackend:
+    """Calls bright pixels axon, dark ones background, and remembers the tiles it was shown."""
+
+    def __init__(self):
+        self.shapes = []
+
+    @property
+    def description(self):
+        return {"runtime": "fake"}
+
+    def logits(self, tiles):
+        self.shapes.append(tiles.shape[2:])
+        grey = tiles[:, 0]
+        return np.stack((-grey, np.full_like(grey, -9), grey), axis=1).astype(np.float32)
+
+
+FIELD = Field(stride=32, receptive_radius=60)
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (40, 40), (33, 500), (200, 131)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("limit", [1, 10**9])
+def test_every_pixel_gets_its_own_class(shape, dtype, limit):
+    rng = np.random.default_rng(5)
+    pixels = rng.integers(0, 200, shape).astype(dtype)
+    pixels[0, 0], pixels[-1, -1] = 0, 200
+    backend = FakeBackend()
+    classes = classify(
+        from_array(pixels), backend, field=FIELD, settings=InferenceSettings(max_tile_px=limit)
+    )
+    assert classes.dtype == np.uint8
+    assert np.array_equal(classes, np.where(pixels > statistics(pixels).mean, 2, 0))
+    assert all(n % 32 == 0 for shape in backend.shapes for n in shape)
+
+
+@pytest.mark.parametrize("zoom", [0.5, 2.0, 1.7])
+def test_a_zoomed_result_is_at_the_pixels_of_the_input(zoom):
+    rows, columns = np.mgrid[:310, :430]
+    disc = (rows - 70) ** 2 + (columns - 220) ** 2 < 60**2
+    backend = FakeBackend()
+    classes = classify(
+        from_array(np.where(disc, 200, 20).astype(np.uint8)),
+        backend,
+        field=FIELD,
+        settings=InferenceSettings(zoom=zoom),
+    )
+    assert classes.shape == disc.shape
+    assert ((classes == 2) != disc).mean() < 0.01
+    shown = sum(r * c for r, c in backend.shapes)
+    assert shown == pytest.approx(disc.size * zoom**2, rel=0.5)
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_a_blank_image_has_no_fibre(value):
+    backend = FakeBackend()
+    blank = from_array(np.full((50, 60), value, np.uint8))
+    assert not classify(blank, backend, field=FIELD).any()
+    assert backend.shapes == []
+
+
+def test_progress_ends_at_the_whole():
+    seen = []
+    settings = InferenceSettings(max_tile_px=200 * 200)
+    pixels = np.random.default_rng(0).integers(0, 255, (300, 310)).astype(np.uint8)
+    classify(
+        from_array(pixels),
+        FakeBackend(),
+        field=FIELD,
+        settings=settings,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert len(seen) > 1
+    assert seen[-1] == (300 * 310, 300 * 310)
+    assert [d for d, _ in seen] == sorted(d for d, _ in seen)
+
+
+def test_settings_are_checked():
+    with pytest.raises(SettingsError, match="zoom"):
+        InferenceSettings(zoom=0)
+    with pytest.raises(SettingsError, match="max_tile_px"):
+        InferenceSettings(max_tile_px=0)
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16", "int8"])
+def test_precisions_are_recorded_and_agree(precision, phantom):
+    if precision == "bf16" and not bf16_is_native():
+        with pytest.raises(PrecisionError, match="does not compute bf16"):
+            load_model(precision=precision)
+        return
+    model = load_model(precision=precision, threads=1)
+    result = segment(phantom.image, model)
+    assert result.provenance["backend"]["precision"] == precision
+    assert result.provenance["backend"]["threads"] == "1"
+    assert result.provenance["model"]["sha256"] == model.bundle.sha256
+    exact = segment(phantom.image, load_model(threads=1)).classes
+    assert (result.classes == exact).mean() > 0.95
+
+
+def test_the_same_image_gives_the_same_bytes(phantom):
+    one, two = (segment(phantom.image, load_model(threads=n)).classes for n in (2, 2))
+    assert one.tobytes() == two.tobytes()
+
+
+def test_a_broken_graph_is_one_clear_error():
+    with pytest.raises(BackendError, match="cannot load the graph"):
+        OpenVinoBackend(b"<net/>", b"")
