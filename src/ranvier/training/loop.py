@@ -1,0 +1,294 @@
+"""The training loop: patches in, averaged weights out, resumable at every validation."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+
+from ranvier.datasets.annotated import Annotated
+from ranvier.datasets.folds import Split
+from ranvier.evaluation import Confusion, confusion, scores
+from ranvier.inference import classify
+from ranvier.training.augment import Canvas, canvas, cut
+from ranvier.training.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    optimiser_tensors,
+    restore_optimiser,
+    save_checkpoint,
+)
+from ranvier.training.network import CompactUNet, TorchBackend, field_of
+from ranvier.training.recipe import Recipe, SamplingSettings
+
+LAST, BEST = "last.safetensors", "best.safetensors"
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training came to.
+
+    Attributes
+    ----------
+    best
+        The checkpoint with the best validation score (the last one, without validation images).
+    scores
+        Validation Dice by source at that checkpoint.
+    """
+
+    best: Path
+    scores: dict[str, dict[str, float]]
+    steps: int
+    seconds: float
+
+
+def train(
+    split: Split,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    time_budget_s: float | None = None,
+    resume: bool = False,
+    report: Report = print,
+) -> TrainingResult:
+    """Train one network.
+
+    Parameters
+    ----------
+    split
+        Images to train on and to validate on, whole.
+    recipe
+        All settings.
+    folder
+        Checkpoints and log.csv go there.
+    time_budget_s
+        End after this many seconds even if steps are left; the learning rate follows whichever ends first.
+    resume
+        Go on from ``last.safetensors`` where there is one.
+    report
+        Takes a line of text for the user.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    run = _Run(split, recipe, folder, time_budget_s)
+    if resume and (folder / LAST).is_file():
+        run.restore(load_checkpoint(folder / LAST))
+        report(f"going on from step {run.step}")
+    for warning in split.warnings:
+        report(f"warning: {warning}")
+    run.advance(report)
+    best = folder / BEST
+    about = load_checkpoint(best).about
+    return TrainingResult(best, about["scores"], run.step, run.seconds)
+
+
+class _Run:
+    """The moving parts of one training."""
+
+    def __init__(
+        self, split: Split, recipe: Recipe, folder: Path, time_budget_s: float | None
+    ) -> None:
+        schedule = recipe.schedule
+        torch.manual_seed(schedule.seed)
+        self.rng = np.random.default_rng(schedule.seed)
+        self.recipe, self.folder, self.budget = recipe, folder, time_budget_s
+        self.sources, self.weights = _load(split.train, recipe.sampling, self.rng)
+        self.validation = split.validation
+        self.network = CompactUNet(recipe.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(self.network).eval()
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
+        )
+        self.step, self.seconds, self.best_score = 0, 0.0, -1.0
+        self.history: list[dict[str, Any]] = []
+
+    def advance(self, report: Report) -> None:
+        """Train until the steps or the time are used up."""
+        schedule = self.recipe.schedule
+        started, losses = time.monotonic() - self.seconds, []
+        while self.progress() < 1:
+            losses.append(self._train_step())
+            self.step += 1
+            self.seconds = time.monotonic() - started
+            if self.step % schedule.validate_every_steps == 0 or self.progress() >= 1:
+                self._validate(float(np.mean(losses)), report)
+                losses.clear()
+                self.seconds = time.monotonic() - started
+
+    def progress(self) -> float:
+        """From 0 to 1: steps or time, whichever is further."""
+        done = self.step / self.recipe.schedule.steps
+        return done if self.budget is None else max(done, self.seconds / self.budget)
+
+    def _train_step(self) -> float:
+        schedule = self.recipe.schedule
+        warm = min(1.0, (self.step + 1) / max(1, schedule.warmup_steps))
+        rate = (
+            schedule.learning_rate
+            * warm
+            * 0.5
+            * (1 + math.cos(math.pi * min(1.0, self.progress())))
+        )
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        grey, classes = self._batch()
+        self.network.train()
+        use_bf16 = schedule.precision == "bf16"
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=use_bf16):
+            logits = self.network(grey)
+        loss = segmentation_loss(logits.float(), classes)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        self.optimiser.step()
+        self._follow(min(schedule.ema_decay, (1 + self.step) / (10 + self.step)))
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def _follow(self, decay: float) -> None:
+        """Move the averaged weights, and the batch statistics with them, towards the network's."""
+        mine, theirs = self.average.state_dict(), self.network.state_dict()
+        for name, value in mine.items():
+            if value.dtype.is_floating_point:
+                value.lerp_(theirs[name], 1 - decay)
+            else:
+                value.copy_(theirs[name])
+
+    def _batch(self) -> tuple[Tensor, Tensor]:
+        schedule, sampling = self.recipe.schedule, self.recipe.sampling
+        pairs = []
+        for _ in range(schedule.batch):
+            source = self.sources[self.rng.choice(len(self.sources), p=self.weights)]
+            sizes = np.array([c.classes.numel() for c in source], dtype=np.float64) ** 0.5
+            image = source[self.rng.choice(len(source), p=sizes / sizes.sum())]
+            pairs.append(
+                cut(
+                    image,
+                    patch=schedule.patch,
+                    foreground=sampling.foreground,
+                    settings=self.recipe.augmentation,
+                    rng=self.rng,
+                )
+            )
+        grey = torch.stack([g for g, _ in pairs]).contiguous(memory_format=torch.channels_last)
+        return grey, torch.stack([c for _, c in pairs])
+
+    def _validate(self, loss: float, report: Report) -> None:
+        by_source = validate(self.average, self.validation, self.recipe)
+        dice = [v for s in by_source.values() for v in (s["dice_axon"], s["dice_myelin"])]
+        score = float(np.mean(dice)) if dice else 0.0
+        row = {"step": self.step, "seconds": round(self.seconds), "loss": round(loss, 4)}
+        row |= {f"{s}/{k}": round(v, 4) for s, t in by_source.items() for k, v in t.items()}
+        self.history.append(row)
+        report("  ".join(f"{k} {v}" for k, v in row.items() if "iou" not in k))
+        _write_log(self.folder / "log.csv", self.history)
+        if score >= self.best_score or not dice:
+            self.best_score = score
+            self._save(BEST, by_source, with_optimiser=False)
+        self._save(LAST, by_source, with_optimiser=True)
+
+    def _save(self, name: str, by_source: dict[str, Any], *, with_optimiser: bool) -> None:
+        about = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "best_score": self.best_score,
+            "random_state": self.rng.bit_generator.state,
+            "recipe": self.recipe.as_dict(),
+            "scores": by_source,
+            "history": self.history,
+        }
+        state = optimiser_tensors(self.optimiser) if with_optimiser else {}
+        network = self.network.state_dict() if with_optimiser else {}
+        save_checkpoint(
+            Checkpoint(network, self.average.state_dict(), state, about), self.folder / name
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go back to where a checkpoint stands."""
+        about = checkpoint.about
+        self.network.load_state_dict(checkpoint.network)
+        self.average.load_state_dict(checkpoint.average)
+        restore_optimiser(self.optimiser, checkpoint.optimiser)
+        self.rng.bit_generator.state = about["random_state"]
+        self.step, self.seconds = about["step"], about["seconds"]
+        self.best_score, self.history = about["best_score"], about["history"]
+
+
+def segmentation_loss(logits: Tensor, classes: Tensor) -> Tensor:
+    """Cross-entropy plus soft Dice over the batch (Milletari et al. 2016), myelin and axon.
+
+    Parameters
+    ----------
+    logits
+        (n, 3, rows, columns).
+    classes
+        int64 (n, rows, columns).
+    """
+    entropy = nnf.cross_entropy(logits, classes)
+    probabilities = logits.softmax(dim=1)[:, 1:]
+    truth = nnf.one_hot(classes, 3).movedim(-1, 1)[:, 1:].to(probabilities.dtype)
+    both = (probabilities * truth).sum(dim=(0, 2, 3))
+    total = probabilities.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3))
+    dice = (2 * both + 1) / (total + 1)
+    return entropy + (1 - dice).mean()
+
+
+def validate(
+    network: nn.Module, images: tuple[Annotated, ...], recipe: Recipe
+) -> dict[str, dict[str, float]]:
+    """Dice and IoU by source: whole images, scored one by one and averaged.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode.
+    images
+        May be empty: then the result is.
+    recipe
+        Gives the network's geometry and the precision.
+    """
+    backend = TorchBackend(network, precision=recipe.schedule.precision)
+    found: dict[str, list[Confusion]] = {}
+    for image in images:
+        micrograph, truth = image.load()
+        predicted = classify(micrograph, backend, field=field_of(recipe.network))
+        found.setdefault(image.source, []).append(confusion(predicted, truth))
+    result: dict[str, dict[str, float]] = {}
+    for source, counts in found.items():
+        each = [scores(c) for c in counts]
+        result[source] = {k: float(np.nanmean([e[k] for e in each])) for k in each[0]}
+    return result
+
+
+def _load(
+    images: tuple[Annotated, ...], sampling: SamplingSettings, rng: np.random.Generator
+) -> tuple[list[list[Canvas]], np.ndarray[Any, np.dtype[np.float64]]]:
+    sources: dict[str, list[Canvas]] = {}
+    for image in images:
+        micrograph, classes = image.load()
+        sources.setdefault(image.source, []).append(canvas(micrograph.pixels, classes, rng))
+    groups = list(sources.values())
+    if sampling.sources == "balanced":
+        weights = np.ones(len(groups))
+    else:
+        weights = np.array([sum(c.classes.numel() for c in g) for g in groups], dtype=np.float64)
+    return groups, weights / weights.sum()
+
+
+def _write_log(path: Path, history: list[dict[str, Any]]) -> None:
+    temporary = path.with_suffix(".part")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(history[-1]))
+        writer.writeheader()
+        writer.writerows(history)
+    temporary.replace(path)
