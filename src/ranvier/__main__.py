@@ -1,0 +1,5 @@
+"""``python -m ranvier`` is ``ranvier``."""
+
+from ranvier.apps.cli import main
+
+main()

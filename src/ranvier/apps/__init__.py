@@ -1,0 +1,1 @@
+"""What users touch: parsing and showing only."""

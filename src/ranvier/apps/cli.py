@@ -1,0 +1,206 @@
+"""The command line: one program with verbs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ranvier.apps.showing import LazyGroup, ProgressBar, failing, show_outcomes
+from ranvier.errors import RanvierError
+
+_LAZY = {
+    "models": "ranvier.apps.cli_models:models",
+    "doctor": "ranvier.apps.cli_models:doctor",
+    "train": "ranvier.apps.cli_train:train",
+}
+
+
+@click.group(cls=LazyGroup, lazy=_LAZY, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ranvier", prog_name="ranvier")
+def cli() -> None:
+    """Find axons and their myelin in any micrograph, and measure every fibre."""
+
+
+def _common(command: Any) -> Any:
+    """Options that segment and measure share."""
+    for option in reversed(
+        [
+            click.option(
+                "-o",
+                "--output",
+                type=click.Path(path_type=Path),
+                metavar="DIR",
+                help="Folder for the results. [default: a folder ranvier/ beside each input]",
+            ),
+            click.option(
+                "--pixel-size",
+                type=float,
+                metavar="UM",
+                help="Micrometres per pixel; overrides what the files say.",
+            ),
+            click.option(
+                "--page",
+                type=click.IntRange(0),
+                metavar="N",
+                help="Which page of a file that has several, from 0.",
+            ),
+            click.option(
+                "--min-axon-area",
+                type=click.IntRange(0),
+                metavar="PX",
+                default=10,
+                show_default=True,
+                help="Smaller axons are not counted as fibres.",
+            ),
+            click.option(
+                "--max-pixels",
+                type=click.IntRange(1),
+                metavar="N",
+                help="Refuse larger images before decoding them.",
+            ),
+            click.option(
+                "--overwrite",
+                is_flag=True,
+                help="Replace results of an earlier run; never other files, nor masks changed by hand.",
+            ),
+            click.option(
+                "--skip-existing",
+                is_flag=True,
+                help="Leave inputs alone whose results are complete.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@_common
+@click.option("--channel", metavar="NAME|N", help="Which channel of a file that has several.")
+@click.option(
+    "--model",
+    default="generalist",
+    show_default=True,
+    metavar="NAME|DIR",
+    help="An embedded model or a model's folder.",
+)
+@click.option(
+    "--zoom",
+    type=float,
+    default=1.0,
+    show_default=True,
+    metavar="F",
+    help="Show the image to the model enlarged (above 1) or shrunk (below 1).",
+)
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads. [default: all]")
+@click.option(
+    "--precision",
+    type=click.Choice(["f32", "bf16", "int8"]),
+    default="f32",
+    show_default=True,
+    help="Arithmetic of the network.",
+)
+@failing
+def segment(paths: tuple[str, ...], **chosen: Any) -> int:
+    """Segment micrographs and measure their fibres.
+
+    PATH is an image, a folder of images, or a quoted glob.
+    """
+    from ranvier.cohort import find_images, image_place, run_all
+    from ranvier.inference import InferenceSettings, load_model
+    from ranvier.pipeline import Options, segment_file
+
+    options = Options(
+        **_options(chosen),
+        channel=_channel(chosen["channel"]),
+        inference=InferenceSettings(zoom=chosen["zoom"]),
+    )
+    model = load_model(chosen["model"], precision=chosen["precision"], threads=chosen["threads"])
+    found = find_images(paths)
+
+    def work(path: Path) -> Any:
+        with ProgressBar(path.name) as bar:
+            return segment_file(path, model, options, progress=bar)
+
+    outcomes = run_all(found, work, place=image_place(options), path_of=lambda path: path)
+    return show_outcomes(outcomes)
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@_common
+@failing
+def measure(paths: tuple[str, ...], **chosen: Any) -> int:
+    """Measure the fibres of masks that exist, from any tool.
+
+    PATH is a mask, a folder of masks, or a quoted glob: pairs X_seg-axon.png and X_seg-myelin.png, or masks with
+    three levels (0 / 127 / 255, 0 / 128 / 255 or 0 / 1 / 2 for background, myelin and axon).
+    """
+    from ranvier.cohort import find_masks, mask_place, run_all
+    from ranvier.pipeline import Options, measure_masks
+
+    options = Options(**_options(chosen))
+    outcomes = run_all(
+        find_masks(paths),
+        lambda masks: measure_masks(masks, options),
+        place=mask_place(options),
+        path_of=lambda masks: masks.files[0],
+    )
+    return show_outcomes(outcomes)
+
+
+def _options(chosen: dict[str, Any]) -> dict[str, Any]:
+    """Turn the shared options into arguments of :class:`ranvier.pipeline.Options`."""
+    from ranvier.instances import InstanceSettings
+    from ranvier.reading import Limits
+
+    if chosen["overwrite"] and chosen["skip_existing"]:
+        raise click.UsageError("--overwrite and --skip-existing exclude each other")
+    existing = (
+        "overwrite" if chosen["overwrite"] else "skip" if chosen["skip_existing"] else "refuse"
+    )
+    limits = Limits() if chosen["max_pixels"] is None else Limits(max_pixels=chosen["max_pixels"])
+    return {
+        "output": chosen["output"],
+        "pixel_size": chosen["pixel_size"],
+        "page": chosen["page"],
+        "limits": limits,
+        "instances": InstanceSettings(min_axon_area=chosen["min_axon_area"]),
+        "existing": existing,
+    }
+
+
+def _channel(text: str | None) -> int | str | None:
+    return int(text) if text is not None and text.isdecimal() else text
+
+
+def main(arguments: Iterable[str] | None = None) -> None:
+    """Run the program and leave with its exit code: 0 all done, 1 something failed, 2 wrong usage."""
+    with contextlib.suppress(AttributeError):
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    try:
+        code = cli.main(args=None if arguments is None else list(arguments), standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except click.exceptions.Abort:
+        click.echo("stopped", err=True)
+        code = 130
+    except RanvierError as error:
+        click.echo(f"error: {error}", err=True)
+        code = 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""``ranvier models`` and ``ranvier doctor``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from ranvier.apps.showing import failing
+
+
+@click.group()
+def models() -> None:
+    """List, show and verify models."""
+
+
+@models.command("list")
+def list_models() -> None:
+    """List the embedded models."""
+    from ranvier.bundle import embedded, open_bundle
+
+    for name, folder in embedded().items():
+        bundle = open_bundle(name)
+        size = sum(f["bytes"] for f in bundle.about["files"].values()) / 1e6
+        kinds = ", ".join(bundle.kinds)
+        click.echo(f"{name}  {bundle.sha256[:12]}  {size:.1f} MB  graphs: {kinds}  {folder}")
+
+
+@models.command()
+@click.argument("name", default="generalist", metavar="[NAME|DIR]")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole model.json.")
+def show(name: str, as_json: bool) -> None:
+    """Show what a model was trained on and how it scored."""
+    from ranvier.bundle import open_bundle
+
+    bundle = open_bundle(name)
+    if as_json:
+        click.echo(json.dumps(bundle.about, indent=1))
+        return
+    training = bundle.about["training"]
+    click.echo(f"{bundle.name}  {bundle.sha256}\n  in {bundle.folder}")
+    click.echo(f"  made {bundle.about.get('created', '?')}, graphs: {', '.join(bundle.kinds)}")
+    field = bundle.field
+    click.echo(f"  stride {field.stride} px, receptive radius {field.receptive_radius} px")
+    for key in ("parameters", "steps", "seconds"):
+        if key in training:
+            click.echo(f"  {key}: {training[key]:,}")
+    _show_images("trained on", training.get("trained_on", {}))
+    _show_images("validated on", training.get("validated_on", {}))
+    for source, scores in training.get("validation", {}).items():
+        said = ", ".join(f"{k} {v:.3f}" for k, v in scores.items())
+        click.echo(f"  validation, {source}: {said}")
+
+
+def _show_images(title: str, sources: dict[str, list[Any]]) -> None:
+    for source, images in sources.items():
+        click.echo(f"  {title} {len(images)} image(s) of {source}")
+
+
+@models.command()
+@click.argument("name", default="generalist", metavar="[NAME|DIR]")
+def verify(name: str) -> None:
+    """Check every file of a model against the hashes in its model.json."""
+    from ranvier.bundle import open_bundle
+
+    bundle = open_bundle(name)
+    bundle.verify()
+    click.echo(f"{bundle.name}: {len(bundle.about['files'])} files as recorded, {bundle.sha256}")
+
+
+@click.command()
+@failing
+def doctor() -> int:
+    """Check that Ranvier works on this machine."""
+    from ranvier.doctor import examine
+
+    colours = {"PASS": "green", "WARN": "yellow", "FAIL": "red"}
+    failed = 0
+    for finding in examine():
+        failed += finding.level == "FAIL"
+        click.echo(
+            f"{click.style(finding.level, fg=colours[finding.level])}  {finding.name}: {finding.seen}"
+        )
+        if finding.fix:
+            click.echo(f"      -> {finding.fix}")
+    return 1 if failed else 0

@@ -1,0 +1,234 @@
+"""Many inputs: found, taken one by one; a failure neither hides nor stops the rest."""
+
+from __future__ import annotations
+
+import glob
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from ranvier.errors import InputError, RanvierError, ReadError
+from ranvier.pipeline import MaskSet, Options, Outcome
+from ranvier.reading import is_image
+from ranvier.results import OUTPUT_ENDINGS, RUN, stem_of
+
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".btf", ".tf2", ".tf8")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Found(Generic[T]):
+    """What paths, folders and globs stand for, and what was wrong with some of them."""
+
+    items: tuple[T, ...]
+    failures: tuple[Outcome, ...] = ()
+    """Outcomes that are known already: what is not there, and results of earlier runs."""
+
+
+def find_images(paths: Iterable[str]) -> Found[Path]:
+    """List the images that files, folders and globs stand for.
+
+    A folder stands for the files in it (not below) that have an image's name or an image's first bytes, so
+    that a broken image is found too; Ranvier's own results are left out. A file stands for itself.
+
+    A path or glob that matches nothing and a folder without images are failures; they don't stop the rest.
+    """
+    found: dict[Path, None] = {}
+    failures: list[Outcome] = []
+    for text in paths:
+        try:
+            for path in _matches(text, _is_result_name):
+                if path.is_file() and _is_own_result(path):
+                    failures.append(Outcome(path, "skipped", message="a result of an earlier run"))
+                    continue
+                found |= dict.fromkeys(_images_in(path) if path.is_dir() else [path])
+        except RanvierError as error:
+            failures.append(Outcome(Path(text), "failed", message=str(error)))
+    return Found(tuple(found), tuple(failures))
+
+
+def find_masks(paths: Iterable[str]) -> Found[MaskSet]:
+    """List the masks that files, folders and globs stand for, put together by image.
+
+    ``X_seg-axon.*`` and ``X_seg-myelin.*`` make a pair, which is preferred over ``X_seg-axonmyelin.*``
+    where both are there. Where a folder has none of these names, every image in it is taken as a mask
+    with three levels.
+
+    A path that matches nothing and an axon or myelin mask that is alone are failures; they don't stop the rest.
+    """
+    sets: dict[tuple[Path, str], MaskSet] = {}
+    failures: dict[str, Outcome] = {}
+    for text in paths:
+        try:
+            for path in _matches(text, _is_no_mask_name):
+                groups = _groups_in(path) if path.is_dir() else [_group_of(path)]
+                for stem, files in groups:
+                    try:
+                        sets[(path, stem)] = _together(stem, files)
+                    except InputError as error:
+                        failures[str(error)] = Outcome(path, "failed", message=str(error))
+        except RanvierError as error:
+            failures[str(error)] = Outcome(Path(text), "failed", message=str(error))
+    unique = {masks.files: masks for masks in sets.values()}
+    return Found(tuple(unique.values()), tuple(failures.values()))
+
+
+def run_all(
+    found: Found[T],
+    work: Callable[[T], Outcome],
+    *,
+    place: Callable[[T], tuple[Path, str]],
+    path_of: Callable[[T], Path],
+) -> Iterator[Outcome]:
+    """Do the work on each item and say what became of it.
+
+    Parameters
+    ----------
+    found
+        Inputs. What was wrong with finding them is said first.
+    work
+        What to do with one.
+    place
+        Folder and stem of an item's results; items that would write the same files fail, all of them.
+    path_of
+        The file that stands for an item.
+    """
+    yield from found.failures
+    counts = Counter(place(item) for item in found.items)
+    for item in found.items:
+        folder, stem = place(item)
+        try:
+            if counts[(folder, stem)] > 1:
+                raise InputError(
+                    "several inputs would write the same results",
+                    where=path_of(item),
+                    seen=f"{counts[(folder, stem)]} inputs called {stem}",
+                    fix="Give them different names, or run them with different -o folders",
+                )
+            yield work(item)
+        except RanvierError as error:
+            yield Outcome(path_of(item), "failed", message=str(error))
+        except MemoryError:
+            message = f"{path_of(item)}: not enough memory for this image. Crop it, or free memory"
+            yield Outcome(path_of(item), "failed", message=message)
+
+
+def image_place(options: Options) -> Callable[[Path], tuple[Path, str]]:
+    """Folder and stem of an image's results, for :func:`run_all`."""
+    return lambda path: (options.folder_for(path).resolve(), stem_of(path))
+
+
+def mask_place(options: Options) -> Callable[[MaskSet], tuple[Path, str]]:
+    """Folder and stem of a mask set's results, for :func:`run_all`."""
+    return lambda masks: (options.folder_for(masks.files[0]).resolve(), masks.stem)
+
+
+def _matches(text: str, leave_out: Callable[[Path], bool]) -> list[Path]:
+    """The path itself if it is there, else what the glob matches less what is to be left out."""
+    path = Path(text)
+    if path.exists():
+        return [path]
+    matched = [Path(p) for p in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207 - absolute patterns
+    kept = [p for p in matched if p.is_file() and not leave_out(p)]
+    if not kept:
+        raise ReadError("nothing there", where=text, fix="Give images, folders or globs that exist")
+    return kept
+
+
+def _is_result_name(path: Path) -> bool:
+    return path.name.endswith(OUTPUT_ENDINGS)
+
+
+def _is_no_mask_name(path: Path) -> bool:
+    return _is_result_name(path) and _split_mask_name(path) is None
+
+
+def _is_own_result(path: Path) -> bool:
+    """Whether an earlier run wrote this file: its run.json lies beside it."""
+    return any(
+        path.name.endswith(e) and path.with_name(path.name.removesuffix(e) + RUN).is_file()
+        for e in OUTPUT_ENDINGS
+    )
+
+
+def _images_in(folder: Path) -> list[Path]:
+    inside = [p for p in sorted(folder.iterdir()) if _is_candidate(p)]
+    if not inside:
+        raise InputError("no image in this folder", where=folder)
+    return inside
+
+
+def _is_candidate(path: Path) -> bool:
+    if path.name.startswith(".") or not path.is_file() or _is_result_name(path):
+        return False
+    return path.suffix.lower() in IMAGE_ENDINGS or _has_image_bytes(path)
+
+
+def _has_image_bytes(path: Path) -> bool:
+    try:
+        return is_image(path)
+    except ReadError:
+        return False
+
+
+def _groups_in(folder: Path) -> list[tuple[str, dict[str, Path]]]:
+    """Stem and mask files by kind of every image that a folder holds masks of."""
+    kinds: dict[str, dict[str, Path]] = {}
+    others: list[tuple[str, dict[str, Path]]] = []
+    for path in sorted(folder.iterdir()):
+        if (
+            path.name.startswith(".")
+            or not path.is_file()
+            or path.suffix.lower() not in IMAGE_ENDINGS
+        ):
+            continue
+        split = _split_mask_name(path)
+        if split is not None:
+            kinds.setdefault(split[0], {})[split[1]] = path
+        elif not _is_result_name(path):
+            others.append((stem_of(path), {"axonmyelin": path}))
+    if not kinds and not others:
+        raise InputError("no mask in this folder", where=folder)
+    return list(kinds.items()) or others
+
+
+def _group_of(path: Path) -> tuple[str, dict[str, Path]]:
+    """Stem and mask files of one image, of which one was named."""
+    split = _split_mask_name(path)
+    if split is None or split[1] == "axonmyelin":
+        return (split[0] if split else stem_of(path)), {"axonmyelin": path}
+    stem, kind = split
+    beside = (p for p in sorted(path.parent.iterdir()) if p.is_file())
+    same = {s[1]: p for p in beside if (s := _split_mask_name(p)) is not None and s[0] == stem}
+    return stem, {**same, kind: path}
+
+
+def _split_mask_name(path: Path) -> tuple[str, str] | None:
+    """Stem and kind of ``STEM_seg-KIND.*`` or ``STEM_seg-KIND-manual.*``."""
+    base = stem_of(path).removesuffix("-manual")
+    for kind in ("axonmyelin", "axon", "myelin"):
+        ending = f"_seg-{kind}"
+        if (
+            base.endswith(ending)
+            and len(base) > len(ending)
+            and path.suffix.lower() in IMAGE_ENDINGS
+        ):
+            return base.removesuffix(ending), kind
+    return None
+
+
+def _together(stem: str, files: dict[str, Path]) -> MaskSet:
+    if "axon" in files and "myelin" in files:
+        return MaskSet(stem, (files["axon"], files["myelin"]))
+    if "axonmyelin" in files:
+        return MaskSet(stem, (files["axonmyelin"],))
+    (alone,) = files.values()
+    other = "myelin" if "axon" in files else "axon"
+    raise InputError(
+        f"the {other} mask of this image is missing",
+        where=alone,
+        fix=f"Put {stem}_seg-{other}{alone.suffix} beside it, or give one mask with three levels",
+    )
