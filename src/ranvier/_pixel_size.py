@@ -130,6 +130,8 @@ def _from_imagej(hints: TiffHints, path: Path) -> tuple[PixelSize | None, str | 
     if factor is None:
         return None, f"ImageJ pixel size ignored: its unit is {unit!r}"
     x, y = (factor / per_unit for per_unit in hints.resolution)
+    if factor >= _UM_PER_UNIT["cm"] and max(x, y) > LARGEST_UM:
+        return None, f"ImageJ pixel size ignored: {x:g} x {y:g} um is a print resolution"
     return checked(x, y, "imagej", where=path), None
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ranvier._openvino import openvino
 from ranvier.errors import BackendError, PrecisionError
 
 Precision = Literal["f32", "bf16", "int8"]
@@ -47,9 +48,7 @@ def usable_threads() -> int:
 
 def bf16_is_native() -> bool:
     """Whether OpenVINO counts bf16 among what this CPU computes."""
-    import openvino as ov
-
-    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVinoBackend:
@@ -81,8 +80,7 @@ class OpenVinoBackend:
         precision: Precision = "f32",
         threads: int | None = None,
     ) -> None:
-        import openvino as ov
-
+        ov = openvino()
         self._precision = precision
         self._threads = threads if threads is not None else usable_threads()
         if precision == "bf16" and not bf16_is_native():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from ranvier.results import OUTPUT_ENDINGS, RUN, stem_of
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".btf", ".tf2", ".tf8")
 
+NAMED_LIKE_A_MASK = "named like a mask; give it by its own name to segment it all the same"
 T = TypeVar("T")
 
 
@@ -36,18 +38,19 @@ def find_images(paths: Iterable[str]) -> Found[Path]:
 
     A path or glob that matches nothing and a folder without images are failures; they don't stop the rest.
     """
-    found: dict[Path, None] = {}
+    found: dict[str, Path] = {}
     failures: list[Outcome] = []
     for text in paths:
         try:
-            for path in _matches(text, _is_result_name):
-                if path.is_file() and _is_own_result(path):
-                    failures.append(Outcome(path, "skipped", message="a result of an earlier run"))
+            for path in _matches(text):
+                if path.is_file() and (reason := _reason_to_skip(path, named=str(path) == text)):
+                    failures.append(Outcome(path, "skipped", message=reason))
                     continue
-                found |= dict.fromkeys(_images_in(path) if path.is_dir() else [path])
-        except RanvierError as error:
-            failures.append(Outcome(Path(text), "failed", message=str(error)))
-    return Found(tuple(found), tuple(failures))
+                for image in _images_in(path, failures) if path.is_dir() else [path]:
+                    found.setdefault(os.path.abspath(image), image)  # noqa: PTH100 - links stay
+        except (RanvierError, OSError) as error:
+            failures.append(Outcome(Path(text), "failed", message=_said(text, error)))
+    return Found(tuple(found.values()), tuple(failures))
 
 
 def find_masks(paths: Iterable[str]) -> Found[MaskSet]:
@@ -63,15 +66,17 @@ def find_masks(paths: Iterable[str]) -> Found[MaskSet]:
     failures: dict[str, Outcome] = {}
     for text in paths:
         try:
-            for path in _matches(text, _is_no_mask_name):
+            for path in _matches(text):
+                if str(path) != text and path.is_file() and _is_no_mask(path):
+                    continue
                 groups = _groups_in(path) if path.is_dir() else [_group_of(path)]
                 for stem, files in groups:
                     try:
                         sets[(path, stem)] = _together(stem, files)
                     except InputError as error:
                         failures[str(error)] = Outcome(path, "failed", message=str(error))
-        except RanvierError as error:
-            failures[str(error)] = Outcome(Path(text), "failed", message=str(error))
+        except (RanvierError, OSError) as error:
+            failures[str(error)] = Outcome(Path(text), "failed", message=_said(text, error))
     unique = {masks.files: masks for masks in sets.values()}
     return Found(tuple(unique.values()), tuple(failures.values()))
 
@@ -114,6 +119,9 @@ def run_all(
         except MemoryError:
             message = f"{path_of(item)}: not enough memory for this image. Crop it, or free memory"
             yield Outcome(path_of(item), "failed", message=message)
+        except Exception as error:
+            message = f"{path_of(item)}: unexpected failure (seen: {type(error).__name__}: {error})"
+            yield Outcome(path_of(item), "failed", message=message.replace("\n", " "))
 
 
 def image_place(options: Options) -> Callable[[Path], tuple[Path, str]]:
@@ -126,24 +134,33 @@ def mask_place(options: Options) -> Callable[[MaskSet], tuple[Path, str]]:
     return lambda masks: (options.folder_for(masks.files[0]).resolve(), masks.stem)
 
 
-def _matches(text: str, leave_out: Callable[[Path], bool]) -> list[Path]:
-    """The path itself if it is there, else what the glob matches less what is to be left out."""
+def _matches(text: str) -> list[Path]:
+    """The path itself if it is there, else the files that the glob matches."""
     path = Path(text)
     if path.exists():
         return [path]
     matched = [Path(p) for p in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207 - absolute patterns
-    kept = [p for p in matched if p.is_file() and not leave_out(p)]
-    if not kept:
+    files = [p for p in matched if not p.is_dir()]
+    if not files:
         raise ReadError("nothing there", where=text, fix="Give images, folders or globs that exist")
-    return kept
+    return files
 
 
 def _is_result_name(path: Path) -> bool:
     return path.name.endswith(OUTPUT_ENDINGS)
 
 
-def _is_no_mask_name(path: Path) -> bool:
+def _is_no_mask(path: Path) -> bool:
     return _is_result_name(path) and _split_mask_name(path) is None
+
+
+def _reason_to_skip(path: Path, *, named: bool) -> str:
+    """Why a file that a path or glob stands for is not segmented; empty if it is."""
+    if _is_own_result(path):
+        return "a result of an earlier run"
+    if not named and _split_mask_name(path) is not None:
+        return NAMED_LIKE_A_MASK
+    return ""
 
 
 def _is_own_result(path: Path) -> bool:
@@ -154,15 +171,26 @@ def _is_own_result(path: Path) -> bool:
     )
 
 
-def _images_in(folder: Path) -> list[Path]:
+def _said(text: str, error: Exception) -> str:
+    """An error with its place, also where the system raised it."""
+    if isinstance(error, OSError):
+        return str(InputError("cannot be opened", where=text, seen=error.strerror))
+    return str(error)
+
+
+def _images_in(folder: Path, left_out: list[Outcome]) -> list[Path]:
+    """Images in a folder. Results of earlier runs are left out; files named like masks too, and that is said."""
     inside = [p for p in sorted(folder.iterdir()) if _is_candidate(p)]
-    if not inside:
+    masks = [p for p in inside if _split_mask_name(p) is not None]
+    left_out += [Outcome(p, "skipped", message=NAMED_LIKE_A_MASK) for p in masks]
+    images = [p for p in inside if p not in masks]
+    if not images:
         raise InputError("no image in this folder", where=folder)
-    return inside
+    return images
 
 
 def _is_candidate(path: Path) -> bool:
-    if path.name.startswith(".") or not path.is_file() or _is_result_name(path):
+    if path.name.startswith(".") or path.is_dir() or _is_own_result(path):
         return False
     return path.suffix.lower() in IMAGE_ENDINGS or _has_image_bytes(path)
 
@@ -224,7 +252,8 @@ def _together(stem: str, files: dict[str, Path]) -> MaskSet:
     if "axon" in files and "myelin" in files:
         return MaskSet(stem, (files["axon"], files["myelin"]))
     if "axonmyelin" in files:
-        return MaskSet(stem, (files["axonmyelin"],))
+        path = files["axonmyelin"]
+        return MaskSet(stem, (path,), names_both=_split_mask_name(path) is not None)
     (alone,) = files.values()
     other = "myelin" if "axon" in files else "axon"
     raise InputError(

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ranvier._openvino import openvino
 from ranvier.backends import PRECISIONS, Precision, bf16_is_native, usable_threads
 from ranvier.bundle import DEFAULT_MODEL, Bundle, open_bundle
 from ranvier.errors import RanvierError
@@ -62,9 +63,7 @@ def _python() -> Finding:
 
 def _cpu() -> Finding:
     try:
-        import openvino as ov
-
-        core = ov.Core()
+        core = openvino().Core()
         name = core.get_property("CPU", "FULL_DEVICE_NAME")
         able = ", ".join(
             c for c in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") if c.isupper()
@@ -102,21 +101,20 @@ def _available_gb() -> float | None:
 
 def _openvino() -> Finding:
     try:
-        import openvino as ov
+        return Finding("PASS", "openvino", str(openvino().__version__))
     except ImportError as error:
         return Finding("FAIL", "openvino", _first_line(error), "pip install openvino")
-    return Finding("PASS", "openvino", str(ov.__version__))
 
 
 def _golden_run(bundle: Bundle, precision: Precision) -> Finding:
     name = f"golden run {precision}"
-    if precision == "bf16" and not bf16_is_native():
-        return Finding(
-            "WARN", name, "this CPU does not compute bf16", "Use --precision f32 or int8"
-        )
-    if precision == "int8" and "int8" not in bundle.kinds:
-        return Finding("WARN", name, "the model has no int8 graph", "Use --precision f32")
     try:
+        if precision == "bf16" and not bf16_is_native():
+            return Finding(
+                "WARN", name, "this CPU does not compute bf16", "Use --precision f32 or int8"
+            )
+        if precision == "int8" and "int8" not in bundle.kinds:
+            return Finding("WARN", name, "the model has no int8 graph", "Use --precision f32")
         with np.load(
             io.BytesIO(bundle.content(str(bundle.about["golden"]))), allow_pickle=False
         ) as golden:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranvier.calibration import PixelSize
-from ranvier.errors import OutputError
+from ranvier.errors import OutputError, OutputExistsError
 from ranvier.micrograph import AXON, MYELIN, Array, Fibres, Segmentation
 
 MASK_LEVELS = (0, 127, 255)
@@ -146,7 +147,7 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
 
 def json_bytes(value: Any) -> bytes:
     """Indented JSON with a final line feed. NaN is refused: JSON has none."""
-    return (json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -157,7 +158,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     OutputError
         The folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.part")
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -165,13 +166,16 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise OutputError(
             "cannot write", where=path, seen=error.strerror, fix="Choose another folder with -o"
         ) from error
 
 
-def save(result: Segmentation | Fibres, folder: Path | str, stem: str) -> list[Path]:
+def save(
+    result: Segmentation | Fibres, folder: Path | str, stem: str, *, overwrite: bool = False
+) -> list[Path]:
     """Write a segmentation's masks, or a table with its label image.
 
     Parameters
@@ -182,6 +186,8 @@ def save(result: Segmentation | Fibres, folder: Path | str, stem: str) -> list[P
         Made if it is missing.
     stem
         First part of the files' names.
+    overwrite
+        Replace files that are there already.
 
     Returns
     -------
@@ -192,6 +198,8 @@ def save(result: Segmentation | Fibres, folder: Path | str, stem: str) -> list[P
     ------
     OutputError
         The folder cannot be written.
+    OutputExistsError
+        A file is there already and ``overwrite`` is False; nothing was written.
     """
     folder = make_folder(Path(folder))
     if isinstance(result, Segmentation):
@@ -201,10 +209,14 @@ def save(result: Segmentation | Fibres, folder: Path | str, stem: str) -> list[P
             "_instances.tif": instances_tiff(result.instances.fibres, result.pixel_size),
             "_morphometrics.csv": table_csv(result.table),
         }
-    paths = []
-    for ending, content in files.items():
-        paths.append(folder / f"{stem}{ending}")
-        write_atomically(paths[-1], content)
+    paths = [folder / f"{stem}{ending}" for ending in files]
+    present = [path for path in paths if path.exists()]
+    if present and not overwrite:
+        raise OutputExistsError(
+            "a file is there already", where=present[0], fix="Pass overwrite=True to replace it"
+        )
+    for path, content in zip(paths, files.values(), strict=True):
+        write_atomically(path, content)
     return paths
 
 

@@ -30,10 +30,13 @@ class InferenceSettings:
         The image is resampled by this factor first; results are at the input's own pixels. 1: as it is.
     max_tile_px
         Largest area that the network reads at once. It bounds the memory.
+    max_zoomed_px
+        Largest area after a zoom, of which 16 bytes a pixel are held. Without a zoom it does not matter.
     """
 
     zoom: float = 1.0
     max_tile_px: int = 1800 * 1800
+    max_zoomed_px: int = 200_000_000
 
     def __post_init__(self) -> None:
         zoomed_shape((1, 1), self.zoom)
@@ -201,6 +204,13 @@ def classify(
     pixels, shape = micrograph.pixels, zoomed_shape(micrograph.shape, settings.zoom)
     zooms = shape != micrograph.shape
     if zooms:
+        if shape[0] * shape[1] > settings.max_zoomed_px:
+            raise SettingsError(
+                "the image would become too large",
+                where=micrograph.path or "--zoom",
+                seen=f"{shape[0]} x {shape[1]} pixels at zoom {settings.zoom:g}",
+                fix=f"Choose a zoom that keeps it below {settings.max_zoomed_px:,} pixels, or crop it",
+            )
         pixels = resample(pixels.astype(np.float32), shape)
         grey = statistics(pixels)
         planes = np.empty((len(CLASS_NAMES), *shape), dtype=np.float32)

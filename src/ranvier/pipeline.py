@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import platform
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from ranvier.errors import MaskError
+import numpy as np
+
+from ranvier.errors import MaskError, PixelSizeError
 from ranvier.exporting import instances_tiff, mask_files, overlay_png, table_csv
 from ranvier.inference import InferenceSettings, Model, Progress, segment
 from ranvier.instances import InstanceSettings, separate
 from ranvier.masks import classes_from_mask, classes_from_masks
 from ranvier.micrograph import Fibres, Micrograph, Segmentation
 from ranvier.morphometrics import measure
+from ranvier.provenance import Clock, file_sha256, own_version, versions
 from ranvier.reading import Limits, read
 from ranvier.results import (
     MASK_ENDINGS,
     OVERLAY,
     TABLE_ENDINGS,
     Existing,
+    Place,
     check_room,
-    is_done,
+    identity,
+    is_current,
     publish,
     stem_of,
 )
@@ -33,7 +34,6 @@ from ranvier.summary import summarise
 
 Status = Literal["done", "skipped", "failed"]
 DEFAULT_FOLDER = "ranvier"
-_LIBRARIES = ("numpy", "openvino", "pillow", "scikit-image", "scipy", "tifffile")
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,17 @@ class Outcome:
 
 @dataclass(frozen=True)
 class MaskSet:
-    """The mask files of one image: one with three levels, or an axon mask and a myelin mask."""
+    """The mask files of one image: one with three levels, or an axon mask and a myelin mask.
+
+    Attributes
+    ----------
+    names_both
+        Whether the name of a single file says that it holds both classes.
+    """
 
     stem: str
     files: tuple[Path, ...]
+    names_both: bool = False
 
 
 def segment_file(
@@ -112,19 +119,22 @@ def segment_file(
     RanvierError
         The file, the settings or the place for results cannot be used.
     """
-    folder, stem = options.folder_for(path), stem_of(path)
     endings = (*MASK_ENDINGS, *TABLE_ENDINGS, OVERLAY)
-    if options.existing == "skip" and is_done(folder, stem, endings):
+    place = Place(options.folder_for(path), stem_of(path), endings)
+    about: dict[str, Any] = {
+        "command": "segment",
+        "model": {"name": model.bundle.name, "sha256": model.bundle.sha256},
+        "backend": dict(model.backend.description),
+        "settings": {
+            "inference": asdict(options.inference),
+            "instances": asdict(options.instances),
+        },
+    }
+    if options.existing == "skip" and is_current(place, _identity(about, (path,), options)):
         return Outcome(path, "skipped")
-    check_room(folder, stem, endings, options.existing)
-    clock = _Clock()
-    micrograph = read(
-        path,
-        pixel_size=options.pixel_size,
-        page=options.page,
-        channel=options.channel,
-        limits=options.limits,
-    )
+    check_room(place, options.existing)
+    clock = Clock()
+    micrograph = _read(path, options, channel=options.channel)
     clock.lap("reading")
     segmentation = segment(micrograph, model, settings=options.inference, progress=progress)
     clock.lap("segmenting")
@@ -133,19 +143,7 @@ def segment_file(
     files = mask_files(segmentation.classes) | _tables(fibres)
     files[OVERLAY] = overlay_png(micrograph.pixels, segmentation.classes, fibres.instances.fibres)
     clock.lap("exporting")
-    summary = summarise(fibres, shape=micrograph.shape)
-    about = {
-        "command": "segment",
-        "inputs": [_input(micrograph, options)],
-        **{k: segmentation.provenance[k] for k in ("model", "backend")},
-        "settings": {
-            "inference": asdict(options.inference),
-            "instances": asdict(options.instances),
-        },
-    }
-    run = _record(about, [micrograph], summary, clock)
-    outputs = publish(files, run, folder=folder, stem=stem)
-    return _outcome(path, outputs, summary, [micrograph], clock)
+    return _published(_Work(place, (path,), [micrograph], about, clock), files, fibres, options)
 
 
 def measure_masks(masks: MaskSet, options: Options) -> Outcome:
@@ -157,17 +155,14 @@ def measure_masks(masks: MaskSet, options: Options) -> Outcome:
         A mask, the settings or the place for results cannot be used.
     """
     path = masks.files[0]
-    folder = options.folder_for(path)
-    endings = (*TABLE_ENDINGS, OVERLAY)
-    if options.existing == "skip" and is_done(folder, masks.stem, endings):
+    place = Place(options.folder_for(path), masks.stem, (*TABLE_ENDINGS, OVERLAY))
+    about = {"command": "measure", "settings": {"instances": asdict(options.instances)}}
+    if options.existing == "skip" and is_current(place, _identity(about, masks.files, options)):
         return Outcome(path, "skipped")
-    check_room(folder, masks.stem, endings, options.existing)
-    clock = _Clock()
-    planes = [
-        read(p, pixel_size=options.pixel_size, page=options.page, limits=options.limits)
-        for p in masks.files
-    ]
-    segmentation = _segmentation_of(planes)
+    check_room(place, options.existing)
+    clock = Clock()
+    planes = [_read(p, options) for p in masks.files]
+    segmentation = _segmentation_of(planes, masks)
     clock.lap("reading")
     fibres = _measured(segmentation, options)
     clock.lap("measuring")
@@ -176,29 +171,55 @@ def measure_masks(masks: MaskSet, options: Options) -> Outcome:
         segmentation.classes, segmentation.classes, fibres.instances.fibres
     )
     clock.lap("exporting")
-    summary = summarise(fibres, shape=segmentation.shape)
-    about = {
-        "command": "measure",
-        "inputs": [_input(plane, options) for plane in planes],
-        "settings": {"instances": asdict(options.instances)},
-    }
-    run = _record(about, planes, summary, clock)
-    outputs = publish(files, run, folder=folder, stem=masks.stem)
-    return _outcome(path, outputs, summary, planes, clock)
+    return _published(_Work(place, masks.files, planes, about, clock), files, fibres, options)
 
 
-def _segmentation_of(planes: list[Micrograph]) -> Segmentation:
+def _read(path: Path, options: Options, *, channel: int | str | None = None) -> Micrograph:
+    return read(
+        path,
+        pixel_size=options.pixel_size,
+        page=options.page,
+        channel=channel,
+        limits=options.limits,
+    )
+
+
+def _segmentation_of(planes: list[Micrograph], masks: MaskSet) -> Segmentation:
+    """Classes of mask files, and their pixel size.
+
+    Raises
+    ------
+    MaskError
+        Shapes or values make no sense, or one mask has a single class that its name does not tell.
+    PixelSizeError
+        Two masks of one image state different sizes.
+    """
+    path = planes[0].path
     if len({p.shape for p in planes}) > 1:
         raise MaskError(
             "axon mask and myelin mask differ in shape",
-            where=planes[0].path,
+            where=path,
             seen=" and ".join(str(p.shape) for p in planes),
         )
-    if len(planes) == 1:
-        classes = classes_from_mask(planes[0].pixels, where=planes[0].path)
+    sizes = [p.pixel_size for p in planes if p.pixel_size is not None]
+    if len({size.um for size in sizes}) > 1:
+        raise PixelSizeError(
+            "axon mask and myelin mask state different pixel sizes",
+            where=path,
+            seen=" and ".join(str(size) for size in sizes),
+            fix="Give the true one with --pixel-size",
+        )
+    if len(planes) == 2:
+        classes = classes_from_masks(planes[0].pixels, planes[1].pixels, where=path)
     else:
-        classes = classes_from_masks(planes[0].pixels, planes[1].pixels, where=planes[0].path)
-    return Segmentation(classes, planes[0].pixel_size)
+        classes = classes_from_mask(planes[0].pixels, where=path)
+        if not masks.names_both and len({1, 2} & set(np.unique(classes).tolist())) == 1:
+            raise MaskError(
+                "a mask of a single class, and nothing tells which",
+                where=path,
+                fix="Name masks X_seg-axon and X_seg-myelin, or X_seg-axonmyelin for both in one",
+            )
+    return Segmentation(classes, sizes[0] if sizes else None)
 
 
 def _measured(segmentation: Segmentation, options: Options) -> Fibres:
@@ -214,6 +235,61 @@ def _tables(fibres: Fibres) -> dict[str, bytes]:
     }
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What is known of one set of results before they are written."""
+
+    place: Place
+    paths: tuple[Path, ...]
+    read: list[Micrograph]
+    about: dict[str, Any]
+    clock: Clock
+
+
+def _published(
+    work: _Work, files: Mapping[str, bytes], fibres: Fibres, options: Options
+) -> Outcome:
+    size = fibres.pixel_size
+    summary = summarise(fibres, shape=work.read[0].shape)
+    run = {
+        "ranvier": own_version(),
+        **work.about,
+        "inputs": [_input(micrograph, options) for micrograph in work.read],
+        "identity": _identity(work.about, work.paths, options),
+        "units": "px" if size is None else "um",
+        "summary": summary,
+        "versions": versions(),
+        "started": work.clock.started,
+        "seconds": work.clock.laps,
+    }
+    outputs = publish(files, run, place=work.place, existing=options.existing)
+    return Outcome(
+        work.paths[0],
+        "done",
+        outputs=tuple(outputs),
+        summary=summary,
+        notes=tuple(dict.fromkeys(note for m in work.read for note in m.notes)),
+        pixel_size="unknown, so results are in pixels" if size is None else str(size),
+        seconds=work.clock.total(),
+    )
+
+
+def _identity(about: Mapping[str, Any], paths: tuple[Path, ...], options: Options) -> str:
+    """Hash of all that decides what the results are: inputs, model, settings and version."""
+    backend = {k: v for k, v in about.get("backend", {}).items() if k != "threads"}
+    return identity(
+        {
+            **about,
+            "backend": backend,
+            "ranvier": own_version(),
+            "inputs": [file_sha256(path) for path in paths],
+            "pixel_size": options.pixel_size,
+            "page": options.page,
+            "channel": options.channel,
+        }
+    )
+
+
 def _input(micrograph: Micrograph, options: Options) -> dict[str, Any]:
     size = micrograph.pixel_size
     return {
@@ -226,66 +302,3 @@ def _input(micrograph: Micrograph, options: Options) -> dict[str, Any]:
         "pixel_size_source": None if size is None else size.source,
         "notes": list(micrograph.notes),
     }
-
-
-def _record(
-    about: dict[str, Any], read_from: list[Micrograph], summary: Mapping[str, Any], clock: _Clock
-) -> dict[str, Any]:
-    return {
-        "ranvier": own_version(),
-        **about,
-        "units": "px" if read_from[0].pixel_size is None else "um",
-        "summary": dict(summary),
-        "versions": versions(),
-        "started": clock.started,
-        "seconds": clock.laps,
-    }
-
-
-def _outcome(
-    path: Path,
-    outputs: list[Path],
-    summary: Mapping[str, Any],
-    read_from: list[Micrograph],
-    clock: _Clock,
-) -> Outcome:
-    size = read_from[0].pixel_size
-    return Outcome(
-        path,
-        "done",
-        outputs=tuple(outputs),
-        summary=summary,
-        notes=tuple(dict.fromkeys(note for m in read_from for note in m.notes)),
-        pixel_size="unknown, so results are in pixels" if size is None else str(size),
-        seconds=clock.total(),
-    )
-
-
-def own_version() -> str:
-    """Ranvier's version."""
-    try:
-        return version("ranvier")
-    except PackageNotFoundError:
-        return "uninstalled"
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that results depend on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
-
-
-class _Clock:
-    """Seconds by stage."""
-
-    def __init__(self) -> None:
-        self.started = datetime.now(UTC).isoformat(timespec="seconds")
-        self.laps: dict[str, float] = {}
-        self._start = self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.laps[stage] = round(now - self._last, 3)
-        self._last = now
-
-    def total(self) -> float:
-        return time.perf_counter() - self._start

@@ -158,6 +158,77 @@ def test_inputs_that_would_write_the_same_files_fail(run, sem, tmp_path):
     assert not (tmp_path / "o").exists()
 
 
+def test_skipping_keeps_only_what_is_current(run, sem, examples):
+    assert run("segment", sem)[0] == 0
+    results = sem.parent / "ranvier"
+    before = {p: p.read_bytes() for p in results.iterdir()}
+    assert run("segment", sem, "--skip-existing", "--threads", 1)[0] == 0
+    for changed in (["--zoom", "0.9"], ["--precision", "int8"], ["--pixel-size", "0.3"]):
+        code, _, err = run("segment", sem, "--skip-existing", *changed)
+        assert code == 1
+        assert "another input, model or other settings" in err
+    shutil.copy(examples / "tem.png", sem)
+    assert run("segment", sem, "--skip-existing")[0] == 1
+    assert {p: p.read_bytes() for p in results.iterdir()} == before
+
+
+def test_an_interrupted_run_is_finished(run, sem):
+    assert run("segment", sem)[0] == 0
+    results = sem.parent / "ranvier"
+    whole = {p.name: p.read_bytes() for p in results.iterdir() if not p.name.endswith("_run.json")}
+    record = json.loads((results / "sem_run.json").read_text())
+    (results / "sem_run.json").write_text(json.dumps(record | {"complete": False}))
+    (results / "sem_overlay.png").unlink()
+    code, out, _ = run("segment", sem, "--skip-existing")
+    assert code == 0
+    assert "skipped" not in out
+    assert {p.name: p.read_bytes() for p in results.iterdir() if p.name in whole} == whole
+
+
+def test_odd_names_stop_nobody(run, sem, tmp_path):
+    content, folder = sem.read_bytes(), sem.parent
+    (folder / "übung № 1.PNG").write_bytes(content)
+    (folder / ("x" * 240 + ".png")).write_bytes(content)
+    os.link(sem, os.fsencode(folder) + b"/caf\xe9.png")
+    (folder / "dangling.png").symlink_to(folder / "gone.png")
+    (folder / "nerve_overlay.png").write_bytes(content)
+    (folder / "nerve_seg-axon.png").write_bytes(content)
+    code, out, err = run(
+        "segment", folder, folder / "." / "sem.png", "y" * 300, "-o", tmp_path / "o"
+    )
+    assert code == 1
+    assert "4 done, 1 skipped, 3 failed" in err
+    assert err.count("error:") == 3
+    assert "Traceback" not in err
+    assert "dangling.png" in err
+    assert "nerve_seg-axon.png: skipped, named like a mask" in out
+
+
+def test_an_unexpected_failure_stops_nobody(run, sem, examples, monkeypatch):
+    from ranvier import pipeline
+
+    def breaks(pixels, *rest):
+        if pixels.shape == (448, 576):
+            raise ZeroDivisionError("surprise")
+        return overlay(pixels, *rest)
+
+    overlay = pipeline.overlay_png
+    monkeypatch.setattr(pipeline, "overlay_png", breaks)
+    shutil.copy(examples / "cars.ome.tif", sem.parent)
+    code, out, err = run("segment", sem.parent)
+    assert code == 1
+    assert "unexpected failure (seen: ZeroDivisionError: surprise)" in err
+    assert "cars.ome.tif: " in out
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_unwritable_place_is_found_before_the_work(run, sem, tmp_path):
+    (tmp_path / "o").mkdir(mode=0o500)
+    code, _, err = run("segment", sem, "-o", tmp_path / "o")
+    assert code == 1
+    assert "cannot be written" in err
+
+
 def test_options_reach_the_result(run, sem, tmp_path):
     code, _, _ = run(
         "segment", sem, "-o", tmp_path / "o", "--pixel-size", "0.25", "--zoom", "0.8", "--precision", "int8",
@@ -227,6 +298,28 @@ def test_a_lonely_mask_and_a_photograph_are_refused(run, tmp_path, write_png, ex
     assert "y_seg-axonmyelin.png: 0 fibres" in out
 
 
+def test_a_mask_of_one_class_is_measured_only_if_its_name_tells(run, tmp_path, write_png):
+    mask = np.zeros((40, 40), np.uint8)
+    mask[10:30, 10:30] = 255
+    code, _, err = run("measure", write_png("plain.png", mask))
+    assert code == 1
+    assert "nothing tells which" in err
+    code, out, _ = run("measure", write_png("x_seg-axonmyelin.png", mask), "-o", tmp_path / "o")
+    assert code == 0
+    assert "1 fibres" in out
+
+
+def test_measuring_into_the_folder_of_a_segmentation(run, sem):
+    results = sem.parent / "ranvier"
+    assert run("segment", sem)[0] == 0
+    masks = {p: p.read_bytes() for p in results.glob("*_seg-*")}
+    assert run("measure", results, "-o", results, "--overwrite", "--pixel-size", "0.2")[0] == 0
+    record = json.loads((results / "sem_run.json").read_text())
+    assert record["kept_from"]["model"]["name"] == "generalist"
+    assert {p: p.read_bytes() for p in masks} == masks
+    assert run("segment", sem, "--overwrite")[0] == 0
+
+
 def test_models_and_doctor(run, generalist, tmp_path):
     code, out, _ = run("models", "list")
     assert (code, out.split()[0]) == (0, "generalist")
@@ -244,6 +337,30 @@ def test_models_and_doctor(run, generalist, tmp_path):
     assert code == 0
     assert "FAIL" not in out
     assert out.count("golden run") == 3
+
+
+def test_models_with_odd_summaries_are_shown(run, generalist, tmp_path):
+    copy = Path(shutil.copytree(generalist, tmp_path / "m"))
+    about = json.loads((copy / "model.json").read_text())
+    about["training"] = {
+        "steps": "many",
+        "trained_on": 5,
+        "validation": {"x": {"dice": "good"}, "y": 3},
+    }
+    (copy / "model.json").write_text(json.dumps(about))
+    code, out, _ = run("models", "show", copy)
+    assert code == 0
+    assert "steps: many" in out
+
+
+def test_doctor_tells_of_a_missing_runtime():
+    code = "import sys; sys.modules['openvino'] = None; from ranvier.apps.cli import main; main(['doctor'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1
+    assert "FAIL  openvino" in done.stdout
+    assert "Traceback" not in done.stderr
 
 
 def test_train_says_what_is_wrong(run, tmp_path):

@@ -87,6 +87,13 @@ def test_progress_ends_at_the_whole():
     assert [d for d, _ in seen] == sorted(d for d, _ in seen)
 
 
+def test_a_zoom_that_would_fill_the_memory_is_refused():
+    pixels = from_array(np.eye(300, dtype=np.uint8))
+    settings = InferenceSettings(zoom=10, max_zoomed_px=1_000_000)
+    with pytest.raises(SettingsError, match="3000 x 3000 pixels at zoom 10"):
+        classify(pixels, FakeBackend(), field=FIELD, settings=settings)
+
+
 def test_settings_are_checked():
     with pytest.raises(SettingsError, match="zoom"):
         InferenceSettings(zoom=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -63,6 +64,20 @@ def test_segmenting_needs_no_torch(examples):
     count, loaded = fresh(code).split(maxsplit=1)
     assert int(count) > 100
     assert loaded.strip() == "[]"
+
+
+def test_nothing_is_reported_to_anyone(examples, tmp_path):
+    code = (
+        "import sys, ranvier; ranvier.segment(ranvier.read(sys.argv[1])); "
+        "print(any(m.startswith('openvino_telemetry') for m in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(examples / "tem.png")],
+        check=True, capture_output=True, text=True, timeout=120, env={**os.environ, "HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert done.stdout.strip() == "False"
+    assert done.stderr == ""
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_code_in_readme_runs(tmp_path, monkeypatch):

@@ -116,6 +116,12 @@ def test_save_writes_masks_or_tables(tmp_path):
         "x_morphometrics.csv",
     ]
     assert all(p.stat().st_size for p in written)
+    before = written[0].read_bytes()
+    with pytest.raises(OutputExistsError, match="overwrite=True"):
+        save(Segmentation(CLASSES * 0), tmp_path / "new", "x")
+    assert written[0].read_bytes() == before
+    save(Segmentation(CLASSES * 0), tmp_path / "new", "x", overwrite=True)
+    assert written[0].read_bytes() != before
 
 
 @pytest.mark.parametrize(
@@ -132,68 +138,114 @@ def test_stems(tmp_path, name, stem):
     assert results.stem_of(tmp_path / name) == stem
 
 
-def publish(folder, files=FILES):
-    results.check_room(folder, "x", ENDINGS, "overwrite")
-    return results.publish(files, RUN, folder=folder, stem="x")
+def place(folder):
+    return results.Place(folder, "x", ENDINGS)
 
 
-def test_a_set_is_written_and_known_as_done(tmp_path):
-    assert not results.is_done(tmp_path, "x", ENDINGS)
+def publish(folder, files=FILES, existing="overwrite", made_from="A"):
+    run = {"ranvier": "0", "command": "segment", "identity": made_from}
+    results.check_room(place(folder), existing)
+    return results.publish(files, run, place=place(folder), existing=existing)
+
+
+def is_current(folder):
+    return results.is_current(place(folder), "A")
+
+
+def test_a_set_is_written_and_known_as_current(tmp_path):
+    assert not is_current(tmp_path)
     paths = publish(tmp_path)
     assert {p.name for p in paths} == {p.name for p in tmp_path.iterdir()}
-    assert results.is_done(tmp_path, "x", ENDINGS)
+    assert is_current(tmp_path)
+
+
+def test_a_set_with_a_missing_file_is_made_again(tmp_path):
+    publish(tmp_path)
     (tmp_path / "x_a.png").unlink()
-    assert not results.is_done(tmp_path, "x", ENDINGS)
+    assert not is_current(tmp_path)
+    publish(tmp_path, existing="skip")
+    assert is_current(tmp_path)
+
+
+def test_a_set_of_another_input_is_neither_kept_nor_replaced_in_silence(tmp_path):
+    publish(tmp_path, made_from="B")
+    with pytest.raises(OutputExistsError, match="another input, model or other settings"):
+        is_current(tmp_path)
 
 
 def test_results_are_replaced_only_when_asked(tmp_path):
     publish(tmp_path)
-    for existing in ("refuse", "skip"):
-        with pytest.raises(OutputExistsError, match="--overwrite"):
-            results.check_room(tmp_path, "x", ENDINGS, existing)
+    with pytest.raises(OutputExistsError, match="--overwrite"):
+        results.check_room(place(tmp_path), "refuse")
     publish(tmp_path, {"_a.png": b"new", "_b.csv": b"two"})
     assert (tmp_path / "x_a.png").read_bytes() == b"new"
 
 
 def test_what_the_user_made_or_changed_is_never_overwritten(tmp_path):
     (tmp_path / "x_a.png").write_bytes(b"the user's own")
-    with pytest.raises(OutputExistsError, match="not written by Ranvier"):
-        publish(tmp_path)
+    for existing in ("overwrite", "skip"):
+        with pytest.raises(OutputExistsError, match="not written by Ranvier"):
+            publish(tmp_path, existing=existing)
     (tmp_path / "x_a.png").unlink()
     publish(tmp_path)
     (tmp_path / "x_a.png").write_bytes(b"corrected by hand")
     with pytest.raises(OutputExistsError, match="changed since"):
         publish(tmp_path)
     assert (tmp_path / "x_a.png").read_bytes() == b"corrected by hand"
+    assert is_current(tmp_path)  # and the corrected set counts as done
 
 
-def test_a_foreign_run_record_is_not_overwritten(tmp_path):
-    (tmp_path / "x_run.json").write_text('{"mine": 1}')
+def test_a_file_that_appears_during_the_work_is_not_overwritten(tmp_path):
+    results.check_room(place(tmp_path), "refuse")
+    (tmp_path / "x_b.csv").write_bytes(b"appeared")
+    with pytest.raises(OutputExistsError):
+        results.publish(FILES, RUN, place=place(tmp_path), existing="refuse")
+    assert [p.name for p in tmp_path.iterdir()] == ["x_b.csv"]
+
+
+def test_files_that_a_later_run_leaves_stay_ours_and_traceable(tmp_path):
+    publish(tmp_path)
+    table = results.Place(tmp_path, "x", ("_b.csv",))
+    run = {"ranvier": "0", "command": "measure", "identity": "C"}
+    results.check_room(table, "overwrite")
+    results.publish({"_b.csv": b"again"}, run, place=table, existing="overwrite")
+    record = json.loads((tmp_path / "x_run.json").read_text())
+    assert set(record["kept"]) == {"x_a.png"}
+    assert record["kept_from"]["command"] == "segment"
+    publish(tmp_path)
+    assert is_current(tmp_path)
+
+
+@pytest.mark.parametrize("content", ['{"mine": 1}', "{", '{"ranvier": 1, "outputs": []}'])
+def test_a_foreign_run_record_is_not_overwritten(tmp_path, content):
+    (tmp_path / "x_run.json").write_text(content)
     with pytest.raises(OutputExistsError, match="not written by Ranvier"):
         publish(tmp_path)
 
 
-@pytest.mark.parametrize("written", [0, 1, 2])
-def test_an_interrupted_overwrite_can_be_repeated(tmp_path, monkeypatch, written):
+@pytest.mark.parametrize("first", [0, 1, 2])
+@pytest.mark.parametrize("second", [0, 1, 2])
+@pytest.mark.parametrize("existing", ["overwrite", "skip"])
+def test_an_interrupted_run_can_be_repeated(tmp_path, monkeypatch, first, second, existing):
     publish(tmp_path)
-    calls = iter(range(10))
+    for attempt, written in enumerate((first, second)):
+        calls = iter(range(10))
 
-    def stops(path, content):
-        if next(calls) > written:
-            raise KeyboardInterrupt
-        write_atomically(path, content)
+        def stops(path, content, calls=calls, written=written):
+            if next(calls) > written:
+                raise KeyboardInterrupt
+            write_atomically(path, content)
 
-    new = {"_a.png": b"new a", "_b.csv": b"new b"}
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(results, "write_atomically", stops)
-        publish(tmp_path, new)
-    assert not results.is_done(tmp_path, "x", ENDINGS)
-    publish(tmp_path, new)
-    assert results.is_done(tmp_path, "x", ENDINGS)
-    assert json.loads((tmp_path / "x_run.json").read_text())["complete"]
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(results, "write_atomically", stops)
+            publish(tmp_path, {"_a.png": b"a%d" % attempt, "_b.csv": b"b%d" % attempt})
+        assert not is_current(tmp_path)
+    publish(tmp_path, existing=existing)
+    assert is_current(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"x_a.png", "x_b.csv", "x_run.json"}
 
 
 def test_the_place_for_results_must_be_a_folder(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(SettingsError, match="is a file"):
-        results.check_room(tmp_path / "file", "x", ENDINGS, "refuse")
+        results.check_room(place(tmp_path / "file"), "refuse")

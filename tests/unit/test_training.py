@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 from ranvier.backends import OpenVinoBackend
 from ranvier.datasets.collection import read_datasets
 from ranvier.datasets.folds import split
-from ranvier.errors import DatasetError, OutputExistsError
+from ranvier.errors import DatasetError, OutputExistsError, SettingsError
 from ranvier.inference import load_model, segment
 from ranvier.reading import from_array
 from ranvier.training import loop
@@ -82,6 +82,26 @@ def test_an_interrupted_training_goes_on_bit_for_bit(images, trained, tmp_path, 
     assert all(torch.equal(resumed[k], whole[k]) for k in whole)
 
 
+def test_a_training_does_not_go_on_with_another_recipe(images, trained):
+    other = dataclasses.replace(RECIPE, schedule=dataclasses.replace(RECIPE.schedule, batch=3))
+    with pytest.raises(SettingsError, match=r"schedule\.batch"):
+        train(images, other, trained.best.parent, resume=True, report=lambda text: None)
+
+
+def test_a_training_does_not_go_on_with_another_fold(phantom_data, trained):
+    other = split(read_datasets([phantom_data]), fold=1, folds=3)
+    with pytest.raises(SettingsError, match="other images or another fold"):
+        train(other, RECIPE, trained.best.parent, resume=True, report=lambda text: None)
+
+
+def test_validation_without_a_class_loses_nothing(images, tmp_path, monkeypatch):
+    empty = {"A": {"dice_axon": 0.5, "iou_axon": 0.4}, "B": {}}
+    monkeypatch.setattr(loop, "validate", lambda *rest: empty)
+    result = train(images, RECIPE, tmp_path, report=lambda text: None)
+    assert result.scores == empty
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 3
+
+
 def test_a_time_budget_ends_a_training(images, tmp_path):
     result = train(images, RECIPE, tmp_path, time_budget_s=1e-6, report=lambda text: None)
     assert result.steps == 1
@@ -119,9 +139,17 @@ def test_an_export_replaces_models_only(bundle, trained, images, tmp_path):
     again = export_bundle(trained.best, images, bundle.folder, name="toy", int8=False)
     again.verify()
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(OutputExistsError, match="not a model"):
-        export_bundle(trained.best, images, tmp_path, name="toy")
-    assert (tmp_path / "thesis.txt").read_text() == "mine"
+    for name in (None, "model.json"):
+        if name:
+            (tmp_path / name).write_text('{"another": "tool"}')
+        with pytest.raises(OutputExistsError, match="not only a model"):
+            export_bundle(trained.best, images, tmp_path, name="toy", int8=False)
+        assert (tmp_path / "thesis.txt").read_text() == "mine"
+    (bundle.folder / "notes.txt").write_text("mine")
+    with pytest.raises(OutputExistsError, match=r"notes\.txt"):
+        export_bundle(trained.best, images, bundle.folder, name="toy", int8=False)
+    (bundle.folder / "notes.txt").unlink()
+    assert [p.name for p in bundle.folder.parent.iterdir()] == ["m"]
 
 
 def test_a_damaged_checkpoint_is_one_clear_error(tmp_path):

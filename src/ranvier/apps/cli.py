@@ -183,8 +183,9 @@ def _channel(text: str | None) -> int | str | None:
 
 def main(arguments: Iterable[str] | None = None) -> None:
     """Run the program and leave with its exit code: 0 all done, 1 something failed, 2 wrong usage."""
-    with contextlib.suppress(AttributeError):
-        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     try:
         code = cli.main(args=None if arguments is None else list(arguments), standalone_mode=False)
     except click.ClickException as error:

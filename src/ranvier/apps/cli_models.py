@@ -45,17 +45,20 @@ def show(name: str, as_json: bool) -> None:
     click.echo(f"  stride {field.stride} px, receptive radius {field.receptive_radius} px")
     for key in ("parameters", "steps", "seconds"):
         if key in training:
-            click.echo(f"  {key}: {training[key]:,}")
-    _show_images("trained on", training.get("trained_on", {}))
-    _show_images("validated on", training.get("validated_on", {}))
-    for source, scores in training.get("validation", {}).items():
-        said = ", ".join(f"{k} {v:.3f}" for k, v in scores.items())
-        click.echo(f"  validation, {source}: {said}")
+            click.echo(f"  {key}: {training[key]}")
+    for key, title in (("trained_on", "trained on"), ("validated_on", "validated on")):
+        for source, images in _mapping(training.get(key)).items():
+            click.echo(
+                f"  {title} {len(images) if isinstance(images, list) else '?'} image(s) of {source}"
+            )
+    for source, scores in _mapping(training.get("validation")).items():
+        said = (f"{k} {v:.3f}" for k, v in _mapping(scores).items() if isinstance(v, float))
+        click.echo(f"  validation, {source}: {', '.join(said)}")
 
 
-def _show_images(title: str, sources: dict[str, list[Any]]) -> None:
-    for source, images in sources.items():
-        click.echo(f"  {title} {len(images)} image(s) of {source}")
+def _mapping(value: object) -> dict[str, Any]:
+    """A mapping out of a model's free-form training summary, or an empty one."""
+    return value if isinstance(value, dict) else {}
 
 
 @models.command()

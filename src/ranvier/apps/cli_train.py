@@ -72,17 +72,20 @@ def train(
         raise MissingExtraError("training needs PyTorch", fix="pip install 'ranvier[train]'")
     from ranvier.datasets.collection import read_datasets
     from ranvier.datasets.folds import split
-    from ranvier.training.export import export_bundle
+    from ranvier.training.export import check_export, export_bundle
     from ranvier.training.loop import LAST
     from ranvier.training.loop import train as train_network
     from ranvier.training.recipe import read_recipe
 
-    if (output / LAST).exists() and not resume:
+    if output.exists() and not output.is_dir():
+        raise SettingsError("the place for the training is a file", where=output)
+    if output.exists() and any(output.iterdir()) and not (resume and (output / LAST).is_file()):
         raise SettingsError(
-            "a training is there already",
+            "this folder is not empty",
             where=output,
-            fix="Use --resume to go on with it, or another -o",
+            fix="Give --resume to go on with a training in it, or another -o",
         )
+    check_export(output / "model", int8=int8)
     images = split(read_datasets(list(datasets)), fold=fold, folds=folds)
     click.echo(f"{len(images.train)} images to train on, {len(images.validation)} held out")
     result = train_network(

@@ -86,7 +86,9 @@ def show_outcomes(outcomes: Iterable[Any]) -> int:
         if outcome.status == "failed":
             click.echo(f"error: {outcome.message}", err=True)
         elif outcome.status == "skipped":
-            click.echo(f"{outcome.path}: skipped, {outcome.message or 'its results are complete'}")
+            click.echo(
+                f"{outcome.path}: skipped, {outcome.message or 'its results are complete and current'}"
+            )
         else:
             _show_done(outcome)
     total = sum(counts.values())

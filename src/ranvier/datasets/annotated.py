@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,9 +52,10 @@ class Annotated:
         ReadError, MaskError
             A file cannot be used.
         """
-        micrograph = read(
-            self.image, pixel_size=None if self.pixel_size is None else self.pixel_size.um
-        )
+        known = self.pixel_size
+        micrograph = read(self.image, pixel_size=None if known is None else known.um)
+        if known is not None:
+            micrograph = replace(micrograph, pixel_size=known)
         masks = [read(path, pixel_size=1.0).pixels for path in self.masks]
         for path, mask in zip(self.masks, masks, strict=True):
             if mask.shape != micrograph.shape:

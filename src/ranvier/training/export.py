@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime
 import io
+import os
 import shutil
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ranvier._openvino import openvino
 from ranvier.backends import OpenVinoBackend
-from ranvier.bundle import Bundle, seal
+from ranvier.bundle import MANIFEST, Bundle, open_bundle, seal
 from ranvier.datasets.annotated import Annotated
 from ranvier.datasets.folds import Split
 from ranvier.datasets.phantom import PhantomSettings, draw
-from ranvier.errors import MissingExtraError, OutputExistsError
+from ranvier.errors import BundleError, MissingExtraError, OutputExistsError
 from ranvier.preprocess import standardise, statistics
 from ranvier.training.checkpoint import load_checkpoint
 from ranvier.training.network import CompactUNet, field_of
@@ -61,39 +64,79 @@ def export_bundle(
     MissingExtraError
         NNCF is needed and not installed.
     """
-    about = load_checkpoint(checkpoint).about
+    check_export(folder, int8=int8)
+    trained = load_checkpoint(checkpoint)
+    about = trained.about
     recipe = recipe_from(about["recipe"], where=checkpoint)
     network = CompactUNet(recipe.network).eval()
-    network.load_state_dict(load_checkpoint(checkpoint).average)
-    _make_room(folder)
-    _write_graphs(network, split.train if int8 else (), folder)
-    _write_golden(folder)
-    return seal(
-        folder,
+    network.load_state_dict(trained.average)
+    making = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(making, ignore_errors=True)
+    making.mkdir(parents=True)
+    _write_graphs(network, split.train if int8 else (), making)
+    _write_golden(making)
+    seal(
+        making,
         {
             "name": name,
             "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "field": asdict(field_of(recipe.network)),
-            "graphs": {k: v for k, v in GRAPHS.items() if (folder / v).is_file()},
+            "graphs": {k: v for k, v in GRAPHS.items() if (making / v).is_file()},
             "golden": GOLDEN,
             "training": _summary(about, recipe, network, split),
         },
     )
+    if folder.exists():
+        shutil.rmtree(folder)  # holds a model only, as was checked
+    making.replace(folder)
+    return open_bundle(folder)
 
 
-def _make_room(folder: Path) -> None:
-    if folder.exists() and any(folder.iterdir()):
-        if not (folder / "model.json").is_file():
+def check_export(folder: Path, *, int8: bool) -> None:
+    """Make sure, before hours of training, that a bundle can be written.
+
+    Raises
+    ------
+    OutputExistsError
+        The folder holds something else than a bundle.
+    MissingExtraError
+        NNCF is needed and not installed.
+    """
+    if int8 and find_spec("nncf") is None:
+        raise MissingExtraError(
+            "quantising needs NNCF", fix="pip install 'ranvier[train]', or train with --no-int8"
+        )
+    if not folder.exists():
+        return
+    inside = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
+    if inside:
+        try:
+            known = {MANIFEST, *open_bundle(folder).about["files"]}
+        except BundleError:
+            known = set()
+        if not inside <= known:
             raise OutputExistsError(
-                "not empty and not a model", where=folder, fix="Choose another folder"
+                "not empty and not only a model",
+                where=folder,
+                seen=", ".join(sorted(inside - known)[:5]),
+                fix="Choose another folder",
             )
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _nncf() -> Any:
+    """Import NNCF without its telemetry."""
+    before = os.environ.get("NNCF_CI")
+    os.environ["NNCF_CI"] = "1"
+    try:
+        import nncf
+    finally:
+        if before is None:
+            del os.environ["NNCF_CI"]
+    return nncf
 
 
 def _write_graphs(network: CompactUNet, calibration: tuple[Annotated, ...], folder: Path) -> None:
-    import openvino as ov
-
+    ov = openvino()
     example = torch.zeros(1, 1, _GOLDEN_EDGE, _GOLDEN_EDGE)
     with torch.inference_mode(), warnings.catch_warnings():
         # OpenVINO traces the network with functions that PyTorch means to drop.
@@ -102,12 +145,7 @@ def _write_graphs(network: CompactUNet, calibration: tuple[Annotated, ...], fold
     ov.save_model(graph, folder / GRAPHS["float"], compress_to_fp16=True)
     if not calibration:
         return
-    try:
-        import nncf
-    except ImportError as error:
-        raise MissingExtraError(
-            "quantising needs NNCF", fix="pip install 'ranvier[train]'"
-        ) from error
+    nncf = _nncf()
     tiles = list(_calibration_tiles(calibration))
     quantised = nncf.quantize(
         graph,

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ranvier.datasets.annotated import Annotated
 from ranvier.datasets.folds import Split
+from ranvier.errors import SettingsError
 from ranvier.evaluation import Confusion, confusion, scores
 from ranvier.inference import classify
 from ranvier.training.augment import Canvas, canvas, cut
@@ -29,7 +30,7 @@ from ranvier.training.checkpoint import (
     save_checkpoint,
 )
 from ranvier.training.network import CompactUNet, TorchBackend, field_of
-from ranvier.training.recipe import Recipe, SamplingSettings
+from ranvier.training.recipe import Recipe, SamplingSettings, recipe_from
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 Report = Callable[[str], None]
@@ -78,11 +79,18 @@ def train(
         Go on from ``last.safetensors`` where there is one.
     report
         Takes a line of text for the user.
+
+    Raises
+    ------
+    DatasetError, SettingsError
+        The checkpoint to go on from is damaged, or was made by another recipe.
     """
     folder.mkdir(parents=True, exist_ok=True)
     run = _Run(split, recipe, folder, time_budget_s)
     if resume and (folder / LAST).is_file():
-        run.restore(load_checkpoint(folder / LAST))
+        checkpoint = load_checkpoint(folder / LAST)
+        _check_same_training(checkpoint, split, recipe, folder / LAST)
+        run.restore(checkpoint)
         report(f"going on from step {run.step}")
     for warning in split.warnings:
         report(f"warning: {warning}")
@@ -90,6 +98,38 @@ def train(
     best = folder / BEST
     about = load_checkpoint(best).about
     return TrainingResult(best, about["scores"], run.step, run.seconds)
+
+
+def _names(split: Split) -> dict[str, list[str]]:
+    return {
+        part: [f"{a.source}/{a.name}" for a in images]
+        for part, images in (("train", split.train), ("validation", split.validation))
+    }
+
+
+def _check_same_training(checkpoint: Checkpoint, split: Split, recipe: Recipe, where: Path) -> None:
+    """Refuse to go on with other settings or images than those that the training began with."""
+    if checkpoint.about["images"] != _names(split):
+        raise SettingsError(
+            "this training began with other images or another fold",
+            where=where,
+            fix="Give the same datasets, --fold and --folds, or train into another folder",
+        )
+    before = recipe_from(checkpoint.about["recipe"], where=where).as_dict()
+    now = recipe.as_dict()
+    changed = [
+        f"{section}.{key}"
+        for section, values in now.items()
+        for key, value in values.items()
+        if before[section][key] != value
+    ]
+    if changed:
+        raise SettingsError(
+            "this training began with another recipe",
+            where=where,
+            seen=f"other values of {', '.join(changed)}",
+            fix="Go on with its own recipe, or train into another folder",
+        )
 
 
 class _Run:
@@ -103,7 +143,7 @@ class _Run:
         self.rng = np.random.default_rng(schedule.seed)
         self.recipe, self.folder, self.budget = recipe, folder, time_budget_s
         self.sources, self.weights = _load(split.train, recipe.sampling, self.rng)
-        self.validation = split.validation
+        self.validation, self.names = split.validation, _names(split)
         self.network = CompactUNet(recipe.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval()
         self.optimiser = torch.optim.AdamW(
@@ -185,7 +225,7 @@ class _Run:
 
     def _validate(self, loss: float, report: Report) -> None:
         by_source = validate(self.average, self.validation, self.recipe)
-        dice = [v for s in by_source.values() for v in (s["dice_axon"], s["dice_myelin"])]
+        dice = [s[k] for s in by_source.values() for k in ("dice_axon", "dice_myelin") if k in s]
         score = float(np.mean(dice)) if dice else 0.0
         row = {"step": self.step, "seconds": round(self.seconds), "loss": round(loss, 4)}
         row |= {f"{s}/{k}": round(v, 4) for s, t in by_source.items() for k, v in t.items()}
@@ -204,6 +244,7 @@ class _Run:
             "best_score": self.best_score,
             "random_state": self.rng.bit_generator.state,
             "recipe": self.recipe.as_dict(),
+            "images": self.names,
             "scores": by_source,
             "history": self.history,
         }
@@ -248,6 +289,8 @@ def validate(
 ) -> dict[str, dict[str, float]]:
     """Dice and IoU by source: whole images, scored one by one and averaged.
 
+    An image without a class, in truth and prediction alike, has no score for it; a source of such images has none.
+
     Parameters
     ----------
     network
@@ -266,7 +309,8 @@ def validate(
     result: dict[str, dict[str, float]] = {}
     for source, counts in found.items():
         each = [scores(c) for c in counts]
-        result[source] = {k: float(np.nanmean([e[k] for e in each])) for k in each[0]}
+        known = {k: [e[k] for e in each if not math.isnan(e[k])] for k in each[0]}
+        result[source] = {k: float(np.mean(v)) for k, v in known.items() if v}
     return result
 
 
@@ -280,15 +324,19 @@ def _load(
     groups = list(sources.values())
     if sampling.sources == "balanced":
         weights = np.ones(len(groups))
+    elif sampling.sources == "root":
+        annotated = [sum(float((c.classes > 0).sum()) for c in g) for g in groups]
+        weights = np.sqrt(np.maximum(np.array(annotated, dtype=np.float64), 1.0))
     else:
         weights = np.array([sum(c.classes.numel() for c in g) for g in groups], dtype=np.float64)
     return groups, weights / weights.sum()
 
 
 def _write_log(path: Path, history: list[dict[str, Any]]) -> None:
+    columns = list(dict.fromkeys(key for row in history for key in row))
     temporary = path.with_suffix(".part")
     with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(history[-1]))
+        writer = csv.DictWriter(file, fieldnames=columns)
         writer.writeheader()
         writer.writerows(history)
     temporary.replace(path)

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from ranvier.errors import SettingsError
 
 Range = tuple[float, float]
-Sampling = Literal["balanced", "proportional"]
+Sampling = Literal["balanced", "root", "proportional"]
 TrainingPrecision = Literal["f32", "bf16"]
 
 
@@ -63,9 +63,18 @@ class ScheduleSettings:
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """Which image the next patch comes from, and where in it."""
+    """Which image the next patch comes from, and where in it.
 
-    sources: Sampling = "balanced"
+    Attributes
+    ----------
+    sources
+        ``balanced``: each source as often; ``root``: by the square root of its pixels of axon and myelin;
+        ``proportional``: by its pixels, the plain concatenation of Collin et al. 2024.
+    foreground
+        Share of patches that are centred on a pixel of axon or myelin.
+    """
+
+    sources: Sampling = "root"
     foreground: float = 0.5
 
     def __post_init__(self) -> None:
@@ -141,6 +150,11 @@ class Recipe:
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
 
+    def __post_init__(self) -> None:
+        stride = self.network.shuffle * 2 ** (len(self.network.channels) - 1)
+        good = self.schedule.patch % stride == 0
+        _require(good, f"schedule.patch must be a multiple of {stride}", self.schedule.patch)
+
     def as_dict(self) -> dict[str, Any]:
         """Nested plain values, for JSON."""
         return asdict(self)
@@ -176,7 +190,10 @@ def recipe_from(values: dict[str, Any], *, where: Path | str = "recipe") -> Reci
         if not isinstance(value, dict):
             raise SettingsError("expected a section", where=where, seen=f"{name} = {value!r}")
         made[name] = _section(type(sections[name]()), name, value, where)  # type: ignore[operator]
-    return Recipe(**made)
+    try:
+        return Recipe(**made)
+    except SettingsError as error:
+        raise SettingsError(error.what, where=where, seen=error.seen) from error
 
 
 def _section(kind: type[Any], name: str, values: dict[str, Any], where: Path | str) -> Any:
