@@ -19,7 +19,8 @@ from ranvier.training import loop
 from ranvier.training.augment import canvas, cut
 from ranvier.training.checkpoint import load_checkpoint
 from ranvier.training.export import export_bundle
-from ranvier.training.loop import BEST, LAST, segmentation_loss, train
+from ranvier.training.loop import BEST, LAST, train
+from ranvier.training.loss import segmentation_loss
 from ranvier.training.network import CompactUNet, TorchBackend, field_of
 from ranvier.training.recipe import (
     AugmentationSettings,
@@ -27,6 +28,7 @@ from ranvier.training.recipe import (
     Recipe,
     ScheduleSettings,
 )
+from ranvier.training.sampling import _weights
 
 NETWORK = NetworkSettings(channels=(8, 12, 16))
 RECIPE = Recipe(
@@ -190,6 +192,19 @@ def test_the_loss_falls_to_zero_for_the_truth_and_only_for_it():
 def source(phantom_data):
     micrograph, classes = read_datasets([phantom_data])[0].load()
     return canvas(micrograph.pixels, classes, np.random.default_rng(0)), classes
+
+
+@pytest.mark.parametrize(
+    ("sampling", "shares"),
+    [("balanced", [0.5, 0.5]), ("root", [0.25, 0.75]), ("proportional", [0.5, 0.5])],
+)
+def test_sources_get_their_shares(source, sampling, shares):
+    whole, _ = source
+    few, many = torch.zeros(1, 1, 10, 10), torch.zeros(1, 1, 10, 10)
+    few[..., 0, :4], many[..., :6, :6] = 1, 2
+    sources = [[dataclasses.replace(whole, classes=c)] for c in (few, many)]
+    assert _weights(sources, sampling) == pytest.approx(np.array(shares))
+    assert _weights([[dataclasses.replace(whole, classes=few * 0)]], sampling) == [1.0]
 
 
 def test_a_patch_without_randomisation_is_a_crop(source):

@@ -13,15 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as nnf
-from torch import Tensor, nn
+from torch import nn
 
-from ranvier.datasets.annotated import Annotated
 from ranvier.datasets.folds import Split
 from ranvier.errors import SettingsError
-from ranvier.evaluation import Confusion, confusion, scores
-from ranvier.inference import classify
-from ranvier.training.augment import Canvas, canvas, cut
 from ranvier.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -29,8 +24,11 @@ from ranvier.training.checkpoint import (
     restore_optimiser,
     save_checkpoint,
 )
-from ranvier.training.network import CompactUNet, TorchBackend, field_of
-from ranvier.training.recipe import Recipe, SamplingSettings, recipe_from
+from ranvier.training.loss import segmentation_loss
+from ranvier.training.network import CompactUNet
+from ranvier.training.recipe import Recipe, recipe_from
+from ranvier.training.sampling import PatchSampler
+from ranvier.training.validation import validate
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 Report = Callable[[str], None]
@@ -142,7 +140,7 @@ class _Run:
         torch.manual_seed(schedule.seed)
         self.rng = np.random.default_rng(schedule.seed)
         self.recipe, self.folder, self.budget = recipe, folder, time_budget_s
-        self.sources, self.weights = _load(split.train, recipe.sampling, self.rng)
+        self.sampler = PatchSampler(split.train, recipe, self.rng)
         self.validation, self.names = split.validation, _names(split)
         self.network = CompactUNet(recipe.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval()
@@ -181,7 +179,7 @@ class _Run:
         )
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        grey, classes = self._batch()
+        grey, classes = self.sampler.batch()
         self.network.train()
         use_bf16 = schedule.precision == "bf16"
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=use_bf16):
@@ -203,25 +201,6 @@ class _Run:
                 value.lerp_(theirs[name], 1 - decay)
             else:
                 value.copy_(theirs[name])
-
-    def _batch(self) -> tuple[Tensor, Tensor]:
-        schedule, sampling = self.recipe.schedule, self.recipe.sampling
-        pairs = []
-        for _ in range(schedule.batch):
-            source = self.sources[self.rng.choice(len(self.sources), p=self.weights)]
-            sizes = np.array([c.classes.numel() for c in source], dtype=np.float64) ** 0.5
-            image = source[self.rng.choice(len(source), p=sizes / sizes.sum())]
-            pairs.append(
-                cut(
-                    image,
-                    patch=schedule.patch,
-                    foreground=sampling.foreground,
-                    settings=self.recipe.augmentation,
-                    rng=self.rng,
-                )
-            )
-        grey = torch.stack([g for g, _ in pairs]).contiguous(memory_format=torch.channels_last)
-        return grey, torch.stack([c for _, c in pairs])
 
     def _validate(self, loss: float, report: Report) -> None:
         by_source = validate(self.average, self.validation, self.recipe)
@@ -263,73 +242,6 @@ class _Run:
         self.rng.bit_generator.state = about["random_state"]
         self.step, self.seconds = about["step"], about["seconds"]
         self.best_score, self.history = about["best_score"], about["history"]
-
-
-def segmentation_loss(logits: Tensor, classes: Tensor) -> Tensor:
-    """Cross-entropy plus soft Dice over the batch (Milletari et al. 2016), myelin and axon.
-
-    Parameters
-    ----------
-    logits
-        (n, 3, rows, columns).
-    classes
-        int64 (n, rows, columns).
-    """
-    entropy = nnf.cross_entropy(logits, classes)
-    probabilities = logits.softmax(dim=1)[:, 1:]
-    truth = nnf.one_hot(classes, 3).movedim(-1, 1)[:, 1:].to(probabilities.dtype)
-    both = (probabilities * truth).sum(dim=(0, 2, 3))
-    total = probabilities.sum(dim=(0, 2, 3)) + truth.sum(dim=(0, 2, 3))
-    dice = (2 * both + 1) / (total + 1)
-    return entropy + (1 - dice).mean()
-
-
-def validate(
-    network: nn.Module, images: tuple[Annotated, ...], recipe: Recipe
-) -> dict[str, dict[str, float]]:
-    """Dice and IoU by source: whole images, scored one by one and averaged.
-
-    An image without a class, in truth and prediction alike, has no score for it; a source of such images has none.
-
-    Parameters
-    ----------
-    network
-        In evaluation mode.
-    images
-        May be empty: then the result is.
-    recipe
-        Gives the network's geometry and the precision.
-    """
-    backend = TorchBackend(network, precision=recipe.schedule.precision)
-    found: dict[str, list[Confusion]] = {}
-    for image in images:
-        micrograph, truth = image.load()
-        predicted = classify(micrograph, backend, field=field_of(recipe.network))
-        found.setdefault(image.source, []).append(confusion(predicted, truth))
-    result: dict[str, dict[str, float]] = {}
-    for source, counts in found.items():
-        each = [scores(c) for c in counts]
-        known = {k: [e[k] for e in each if not math.isnan(e[k])] for k in each[0]}
-        result[source] = {k: float(np.mean(v)) for k, v in known.items() if v}
-    return result
-
-
-def _load(
-    images: tuple[Annotated, ...], sampling: SamplingSettings, rng: np.random.Generator
-) -> tuple[list[list[Canvas]], np.ndarray[Any, np.dtype[np.float64]]]:
-    sources: dict[str, list[Canvas]] = {}
-    for image in images:
-        micrograph, classes = image.load()
-        sources.setdefault(image.source, []).append(canvas(micrograph.pixels, classes, rng))
-    groups = list(sources.values())
-    if sampling.sources == "balanced":
-        weights = np.ones(len(groups))
-    elif sampling.sources == "root":
-        annotated = [sum(float((c.classes > 0).sum()) for c in g) for g in groups]
-        weights = np.sqrt(np.maximum(np.array(annotated, dtype=np.float64), 1.0))
-    else:
-        weights = np.array([sum(c.classes.numel() for c in g) for g in groups], dtype=np.float64)
-    return groups, weights / weights.sum()
 
 
 def _write_log(path: Path, history: list[dict[str, Any]]) -> None:

@@ -1,0 +1,44 @@
+"""How well a network does on whole images that it was not trained on."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from torch import nn
+
+from ranvier.datasets.annotated import Annotated
+from ranvier.evaluation import Confusion, confusion, scores
+from ranvier.inference import classify
+from ranvier.training.network import TorchBackend, field_of
+from ranvier.training.recipe import Recipe
+
+
+def validate(
+    network: nn.Module, images: tuple[Annotated, ...], recipe: Recipe
+) -> dict[str, dict[str, float]]:
+    """Dice and IoU by source: whole images, scored one by one and averaged.
+
+    An image without a class, in truth and prediction alike, has no score for it; a source of such images has none.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode.
+    images
+        May be empty: then the result is.
+    recipe
+        Gives the network's geometry and the precision.
+    """
+    backend = TorchBackend(network, precision=recipe.schedule.precision)
+    found: dict[str, list[Confusion]] = {}
+    for image in images:
+        micrograph, truth = image.load()
+        predicted = classify(micrograph, backend, field=field_of(recipe.network))
+        found.setdefault(image.source, []).append(confusion(predicted, truth))
+    result: dict[str, dict[str, float]] = {}
+    for source, counts in found.items():
+        each = [scores(c) for c in counts]
+        known = {k: [e[k] for e in each if not math.isnan(e[k])] for k in each[0]}
+        result[source] = {k: float(np.mean(v)) for k, v in known.items() if v}
+    return result
