@@ -26,7 +26,7 @@ class Found(Generic[T]):
     """What paths, folders and globs stand for, and what was wrong with some of them."""
 
     items: tuple[T, ...]
-    failures: tuple[Outcome, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
     """Outcomes that are known already: what is not there, and results of earlier runs."""
 
 
@@ -43,7 +43,7 @@ def find_images(paths: Iterable[str]) -> Found[Path]:
     for text in paths:
         try:
             for path in _matches(text):
-                if path.is_file() and (reason := _reason_to_skip(path, named=str(path) == text)):
+                if path.is_file() and (reason := _reason_to_skip(path, named=path == Path(text))):
                     failures.append(Outcome(path, "skipped", message=reason))
                     continue
                 for image in _images_in(path, failures) if path.is_dir() else [path]:
@@ -67,7 +67,7 @@ def find_masks(paths: Iterable[str]) -> Found[MaskSet]:
     for text in paths:
         try:
             for path in _matches(text):
-                if str(path) != text and path.is_file() and _is_no_mask(path):
+                if path != Path(text) and path.is_file() and _is_no_mask(path):
                     continue
                 groups = _groups_in(path) if path.is_dir() else [_group_of(path)]
                 for stem, files in groups:
@@ -101,7 +101,7 @@ def run_all(
     path_of
         The file that stands for an item.
     """
-    yield from found.failures
+    yield from found.outcomes
     counts = Counter(place(item) for item in found.items)
     for item in found.items:
         folder, stem = place(item)

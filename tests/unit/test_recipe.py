@@ -14,6 +14,10 @@ def test_the_shipped_recipe_is_the_default():
     assert read_recipe("compact") == read_recipe("compact.toml") == Recipe()
 
 
+def test_refit_fits_the_network_that_ships():
+    assert read_recipe("refit").network == Recipe().network
+
+
 def test_a_recipe_survives_json():
     recipe = read_recipe("compact")
     assert recipe_from(json.loads(json.dumps(recipe.as_dict()))) == recipe

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 from ranvier.backends import OpenVinoBackend
 from ranvier.datasets.collection import read_datasets
-from ranvier.datasets.folds import split
+from ranvier.datasets.folds import everything, split
 from ranvier.errors import DatasetError, OutputExistsError, SettingsError
 from ranvier.inference import load_model, segment
 from ranvier.reading import from_array
@@ -82,6 +82,30 @@ def test_an_interrupted_training_goes_on_bit_for_bit(images, trained, tmp_path, 
     resumed, whole = tensors(tmp_path / LAST), tensors(trained.best.parent / LAST)
     assert resumed.keys() == whole.keys()
     assert all(torch.equal(resumed[k], whole[k]) for k in whole)
+
+
+def test_a_training_can_begin_with_another_one_and_use_all_images(images, trained, tmp_path):
+    everyone = everything(images.train + images.validation)
+    recipe = dataclasses.replace(
+        RECIPE,
+        schedule=dataclasses.replace(RECIPE.schedule, steps=1, learning_rate=1e-9, weight_decay=0),
+    )
+    result = train(everyone, recipe, tmp_path / "r", init=trained.best, report=lambda text: None)
+    begun, now = load_checkpoint(trained.best).average, load_checkpoint(result.best).average
+    weights = [k for k in begun if k.endswith("weight")]
+    assert all(torch.allclose(begun[k], now[k], atol=1e-6) for k in weights)
+    assert result.scores == {}
+    bundle = export_bundle(result.best, everyone, tmp_path / "m", name="toy", int8=False)
+    training = bundle.about["training"]
+    assert training["begun_from"]["scores"] == trained.scores
+    assert training["validated_on"] == {}
+    assert sum(map(len, training["trained_on"].values())) == 6
+
+
+def test_a_training_does_not_begin_with_another_network(images, trained, tmp_path):
+    other = dataclasses.replace(RECIPE, network=NetworkSettings(channels=(8, 12)))
+    with pytest.raises(SettingsError, match="another network"):
+        train(images, other, tmp_path, init=trained.best, report=lambda text: None)
 
 
 def test_a_training_does_not_go_on_with_another_recipe(images, trained):

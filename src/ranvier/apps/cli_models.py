@@ -43,6 +43,23 @@ def show(name: str, as_json: bool) -> None:
     click.echo(f"  made {bundle.about.get('created', '?')}, graphs: {', '.join(bundle.kinds)}")
     field = bundle.field
     click.echo(f"  stride {field.stride} px, receptive radius {field.receptive_radius} px")
+    _show_training(training)
+    begun = _mapping(training.get("begun_from"))
+    if begun:
+        click.echo("  it began with the weights of another training:")
+        parts = _mapping(begun.get("images"))
+        _show_training(
+            {
+                "steps": begun.get("step"),
+                "trained_on": {"all sources": parts.get("train")},
+                "validated_on": {"all sources": parts.get("validation")},
+                "validation": begun.get("scores"),
+            }
+        )
+
+
+def _show_training(training: dict[str, Any]) -> None:
+    """Show how long a network was trained, on what, and how it scored on what was held out."""
     for key in ("parameters", "steps", "seconds"):
         if key in training:
             click.echo(f"  {key}: {training[key]}")

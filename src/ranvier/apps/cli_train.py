@@ -35,13 +35,19 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600}
 @click.option("--name", default="generalist", show_default=True, help="The model's name.")
 @click.option(
     "--fold",
-    type=click.IntRange(0),
-    default=0,
+    metavar="N|all",
+    default="0",
     show_default=True,
-    help="Which fold's subjects are held out for validation.",
+    help="Which fold's subjects are held out for validation; all: train on everything.",
 )
 @click.option(
     "--folds", type=click.IntRange(2), default=5, show_default=True, help="How many folds."
+)
+@click.option(
+    "--init",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Begin with the weights of this checkpoint of another training.",
 )
 @click.option(
     "--time-budget",
@@ -57,8 +63,9 @@ def train(
     output: Path,
     recipe: str,
     name: str,
-    fold: int,
+    fold: str,
     folds: int,
+    init: Path | None,
     time_budget: str | None,
     resume: bool,
     int8: bool,
@@ -71,7 +78,7 @@ def train(
     if find_spec("torch") is None:
         raise MissingExtraError("training needs PyTorch", fix="pip install 'ranvier[train]'")
     from ranvier.datasets.collection import read_datasets
-    from ranvier.datasets.folds import split
+    from ranvier.datasets.folds import everything, split
     from ranvier.training.export import check_export, export_bundle
     from ranvier.training.loop import LAST
     from ranvier.training.loop import train as train_network
@@ -86,13 +93,21 @@ def train(
             fix="Give --resume to go on with a training in it, or another -o",
         )
     check_export(output / "model", int8=int8)
-    images = split(read_datasets(list(datasets)), fold=fold, folds=folds)
+    budget = None if time_budget is None else seconds(time_budget)
+    annotated = read_datasets(list(datasets))
+    if fold == "all":
+        images = everything(annotated)
+    elif fold.isdecimal():
+        images = split(annotated, fold=int(fold), folds=folds)
+    else:
+        raise SettingsError("not a fold", where="--fold", seen=fold, fix="Write a number or all")
     click.echo(f"{len(images.train)} images to train on, {len(images.validation)} held out")
     result = train_network(
         images,
         read_recipe(recipe),
         output,
-        time_budget_s=None if time_budget is None else seconds(time_budget),
+        init=init,
+        time_budget_s=budget,
         resume=resume,
         report=click.echo,
     )

@@ -204,7 +204,7 @@ def _summary(
             sources.setdefault(image.source, []).append(image.name)
         return sources
 
-    return {
+    summary = {
         "recipe": recipe.as_dict(),
         "parameters": sum(p.numel() for p in network.parameters()),
         "steps": about["step"],
@@ -213,3 +213,6 @@ def _summary(
         "validated_on": listed(split.validation),
         "validation": about["scores"],
     }
+    if about.get("begun_from") is not None:
+        summary["begun_from"] = about["begun_from"]
+    return summary

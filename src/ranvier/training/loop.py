@@ -31,6 +31,7 @@ from ranvier.training.sampling import PatchSampler
 from ranvier.training.validation import validate
 
 LAST, BEST = "last.safetensors", "best.safetensors"
+_REMEMBERED = ("step", "seconds", "recipe", "images", "scores", "notes", "begun_from")
 Report = Callable[[str], None]
 
 
@@ -57,6 +58,7 @@ def train(
     recipe: Recipe,
     folder: Path,
     *,
+    init: Path | None = None,
     time_budget_s: float | None = None,
     resume: bool = False,
     report: Report = print,
@@ -71,6 +73,8 @@ def train(
         All settings.
     folder
         Checkpoints and log.csv go there.
+    init
+        A checkpoint whose averaged weights the training begins with.
     time_budget_s
         End after this many seconds even if steps are left; the learning rate follows whichever ends first.
     resume
@@ -81,7 +85,7 @@ def train(
     Raises
     ------
     DatasetError, SettingsError
-        The checkpoint to go on from is damaged, or was made by another recipe.
+        The checkpoint to go on from or to begin with is damaged, or was made by another recipe or network.
     """
     folder.mkdir(parents=True, exist_ok=True)
     run = _Run(split, recipe, folder, time_budget_s)
@@ -90,6 +94,8 @@ def train(
         _check_same_training(checkpoint, split, recipe, folder / LAST)
         run.restore(checkpoint)
         report(f"going on from step {run.step}")
+    elif init is not None:
+        run.begin_with(load_checkpoint(init), where=init)
     for warning in split.warnings:
         report(f"warning: {warning}")
     run.advance(report)
@@ -149,6 +155,7 @@ class _Run:
         )
         self.step, self.seconds, self.best_score = 0, 0.0, -1.0
         self.history: list[dict[str, Any]] = []
+        self.begun_from: dict[str, Any] | None = None
 
     def advance(self, report: Report) -> None:
         """Train until the steps or the time are used up."""
@@ -226,12 +233,27 @@ class _Run:
             "images": self.names,
             "scores": by_source,
             "history": self.history,
+            "begun_from": self.begun_from,
         }
         state = optimiser_tensors(self.optimiser) if with_optimiser else {}
         network = self.network.state_dict() if with_optimiser else {}
         save_checkpoint(
             Checkpoint(network, self.average.state_dict(), state, about), self.folder / name
         )
+
+    def begin_with(self, checkpoint: Checkpoint, *, where: Path) -> None:
+        """Take over another training's averaged weights, and remember what they were."""
+        theirs = recipe_from(checkpoint.about["recipe"], where=where)
+        if theirs.network != self.recipe.network:
+            raise SettingsError(
+                "this checkpoint is of another network",
+                where=where,
+                seen=theirs.network,
+                fix="Use a recipe with the same [network]",
+            )
+        self.network.load_state_dict(checkpoint.average)
+        self.average.load_state_dict(checkpoint.average)
+        self.begun_from = {k: v for k, v in checkpoint.about.items() if k in _REMEMBERED}
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to where a checkpoint stands."""
@@ -242,6 +264,7 @@ class _Run:
         self.rng.bit_generator.state = about["random_state"]
         self.step, self.seconds = about["step"], about["seconds"]
         self.best_score, self.history = about["best_score"], about["history"]
+        self.begun_from = about["begun_from"]
 
 
 def _write_log(path: Path, history: list[dict[str, Any]]) -> None:
