@@ -19,6 +19,13 @@ from ranvier.tiling import Box, cover, plane_shape
 Progress = Callable[[int, int], None]
 """Called with (pixels done, pixels in all) after each tile."""
 
+VIEWS: dict[int, tuple[tuple[int, int], ...]] = {
+    1: ((1, 1),),
+    2: ((1, 1), (-1, -1)),
+    4: ((1, 1), (-1, -1), (1, -1), (-1, 1)),
+}
+"""Number of views to the steps along rows and columns with which each is read: as it is, turned, mirrored."""
+
 
 @dataclass(frozen=True)
 class InferenceSettings:
@@ -28,6 +35,8 @@ class InferenceSettings:
     ----------
     zoom
         The image is resampled by this factor first; results are at the input's own pixels. 1: as it is.
+    views
+        1: the image as it is; 2: and turned by 180 degrees; 4: and mirrored both ways. Their logits are averaged.
     max_tile_px
         Largest area that the network reads at once. It bounds the memory.
     max_zoomed_px
@@ -35,11 +44,14 @@ class InferenceSettings:
     """
 
     zoom: float = 1.0
+    views: int = 2
     max_tile_px: int = 1800 * 1800
     max_zoomed_px: int = 200_000_000
 
     def __post_init__(self) -> None:
         zoomed_shape((1, 1), self.zoom)
+        if self.views not in VIEWS:
+            raise SettingsError("views must be 1, 2 or 4", where="--views", seen=self.views)
         if self.max_tile_px < 1:
             raise SettingsError("max_tile_px must be positive", seen=self.max_tile_px)
 
@@ -138,7 +150,7 @@ def tile_logits(
     backend: Backend,
     *,
     field: Field,
-    max_tile_px: int,
+    settings: InferenceSettings,
 ) -> Iterator[tuple[Box, NDArray[np.float32]]]:
     """Run the network over an image.
 
@@ -150,8 +162,8 @@ def tile_logits(
         Statistics of the whole image.
     backend, field
         The network and its geometry.
-    max_tile_px
-        Largest area that is read at once.
+    settings
+        Views and tile size; the zoom does not matter here.
 
     Yields
     ------
@@ -160,12 +172,14 @@ def tile_logits(
     """
     shape = (int(pixels.shape[0]), int(pixels.shape[1]))
     plane = plane_shape(shape, field.stride, field.minimum)
-    for tile in cover(plane, stride=field.stride, halo=field.halo, max_read_px=max_tile_px):
+    for tile in cover(
+        plane, stride=field.stride, halo=field.halo, max_read_px=settings.max_tile_px
+    ):
         box = tile.write.clipped(shape)
         if box.area == 0:
             continue
         window = standardise(_window(pixels, tile.read), grey)
-        logits = backend.logits(window[None, None])[0]
+        logits = _averaged(window, backend, settings.views)
         rows, columns = box.within(tile.read)
         yield box, logits[:, rows, columns]
 
@@ -215,7 +229,7 @@ def classify(
         grey = statistics(pixels)
         planes = np.empty((len(CLASS_NAMES), *shape), dtype=np.float32)
     done, total = 0, shape[0] * shape[1]
-    tiles = tile_logits(pixels, grey, backend, field=field, max_tile_px=settings.max_tile_px)
+    tiles = tile_logits(pixels, grey, backend, field=field, settings=settings)
     for box, logits in tiles:
         target = box.within(Box(0, 0, *shape))
         if zooms:
@@ -226,6 +240,19 @@ def classify(
         if progress is not None:
             progress(done, total)
     return _argmax_resampled(planes, micrograph.shape) if zooms else classes
+
+
+def _averaged(window: NDArray[np.float32], backend: Backend, views: int) -> NDArray[np.float32]:
+    """Logits (classes, rows, columns) of a window, averaged over its views.
+
+    A window's edges lie on multiples of the stride, so its views see the same grid as views of the whole plane would.
+    """
+    total = np.zeros((len(CLASS_NAMES), *window.shape), dtype=np.float32)
+    for down, across in VIEWS[views]:
+        seen = np.ascontiguousarray(window[::down, ::across])
+        total += backend.logits(seen[None, None])[0][:, ::down, ::across]
+    total *= np.float32(1 / views)
+    return total
 
 
 def _argmax(logits: NDArray[np.float32]) -> NDArray[np.uint8]:

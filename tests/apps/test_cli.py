@@ -231,14 +231,15 @@ def test_an_unwritable_place_is_found_before_the_work(run, sem, tmp_path):
 
 def test_options_reach_the_result(run, sem, tmp_path):
     code, _, _ = run(
-        "segment", sem, "-o", tmp_path / "o", "--pixel-size", "0.25", "--zoom", "0.8", "--precision", "int8",
-        "--threads", "1", "--min-axon-area", "60",
+        "segment", sem, "-o", tmp_path / "o", "--pixel-size", "0.25", "--zoom", "0.8", "--views", "1",
+        "--precision", "int8", "--threads", "1", "--min-axon-area", "60",
     )  # fmt: skip
     record = json.loads((tmp_path / "o" / "sem_run.json").read_text())
     assert code == 0
     assert record["inputs"][0]["pixel_size_source"] == "option"
     assert record["inputs"][0]["pixel_size_um"] == 0.25
     assert record["settings"]["inference"]["zoom"] == 0.8
+    assert record["settings"]["inference"]["views"] == 1
     assert record["backend"]["precision"] == "int8"
     assert record["backend"]["threads"] == "1"
     rows = table(tmp_path / "o" / "sem_morphometrics.csv")

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ranvier.datasets.phantom import PhantomSettings, draw
-from ranvier.inference import load_model, tile_logits
+from ranvier.inference import InferenceSettings, load_model, tile_logits
 from ranvier.preprocess import statistics
 from ranvier.tiling import Box
 
@@ -25,12 +25,16 @@ def pixels():
     return draw(PhantomSettings(shape=(760, 820), look="TEM", seed=11)).image.pixels
 
 
-def logits_of(model, pixels, limit):
+def logits_of(model, pixels, limit, views=1):
     out = np.full((3, *pixels.shape), np.nan, dtype=np.float32)
     everything = Box(0, 0, *pixels.shape)
     grey, tiles = statistics(pixels), 0
     for box, logits in tile_logits(
-        pixels, grey, model.backend, field=model.bundle.field, max_tile_px=limit
+        pixels,
+        grey,
+        model.backend,
+        field=model.bundle.field,
+        settings=InferenceSettings(max_tile_px=limit, views=views),
     ):
         out[(slice(None), *box.within(everything))] = logits
         tiles += 1
@@ -44,13 +48,14 @@ def logits_of(model, pixels, limit):
     rows=st.integers(1, 760),
     columns=st.integers(1, 820),
     tile=st.integers(1, 700 * 700),
+    views=st.sampled_from([1, 2, 4]),
 )
-def test_tiled_equals_whole_exactly(model, pixels, rows, columns, tile):
+def test_tiled_equals_whole_exactly(model, pixels, rows, columns, tile, views):
     part = pixels[:rows, :columns]
     if part.min() == part.max():
         return
-    whole, _ = logits_of(model, part, WHOLE)
-    tiled, _ = logits_of(model, part, tile)
+    whole, _ = logits_of(model, part, WHOLE, views)
+    tiled, _ = logits_of(model, part, tile, views)
     assert np.array_equal(whole, tiled)
 
 
@@ -70,7 +75,11 @@ def test_a_halo_below_the_receptive_radius_would_show(model, pixels):
     out = np.empty_like(whole)
     everything = Box(0, 0, *pixels.shape)
     for box, logits in tile_logits(
-        pixels, statistics(pixels), model.backend, field=narrow, max_tile_px=300 * 300
+        pixels,
+        statistics(pixels),
+        model.backend,
+        field=narrow,
+        settings=InferenceSettings(max_tile_px=300 * 300, views=1),
     ):
         out[(slice(None), *box.within(everything))] = logits
     assert not np.array_equal(whole, out)

@@ -6,7 +6,7 @@ import pytest
 from ranvier.backends import OpenVinoBackend, bf16_is_native
 from ranvier.bundle import Field
 from ranvier.errors import BackendError, PrecisionError, SettingsError
-from ranvier.inference import InferenceSettings, classify, load_model, segment
+from ranvier.inference import InferenceSettings, classify, load_model, segment, tile_logits
 from ranvier.preprocess import statistics
 from ranvier.reading import from_array
 
@@ -59,8 +59,34 @@ def test_a_zoomed_result_is_at_the_pixels_of_the_input(zoom):
     )
     assert classes.shape == disc.shape
     assert ((classes == 2) != disc).mean() < 0.01
-    shown = sum(r * c for r, c in backend.shapes)
+    shown = sum(r * c for r, c in backend.shapes) / 2  # two views
     assert shown == pytest.approx(disc.size * zoom**2, rel=0.5)
+
+
+class LopsidedBackend(FakeBackend):
+    """Adds to each logit of axon how far down and across the tile it lies."""
+
+    def logits(self, tiles):
+        out = super().logits(tiles)
+        rows, columns = out.shape[2:]
+        out[:, 2] += np.arange(rows)[:, None] * 3 + np.arange(columns) * 0.5
+        return out
+
+
+@pytest.mark.parametrize("views", [1, 2, 4])
+def test_views_are_turned_back_before_they_are_averaged(views):
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 96)).astype(np.uint8)
+    backend = LopsidedBackend()
+    field = Field(stride=32, receptive_radius=60, minimum=32)
+    grey = statistics(pixels)
+    settings = InferenceSettings(views=views)
+    ((_, logits),) = tile_logits(pixels, grey, backend, field=field, settings=settings)
+    assert len(backend.shapes) == views
+    lean = logits[2] - (pixels - grey.mean) / grey.std
+    flat = np.ptp(lean) < 1e-3
+    assert flat == (views > 1)
+    if flat:
+        assert lean.mean() == pytest.approx(63 / 2 * 3 + 95 / 2 * 0.5, rel=1e-4)
 
 
 @pytest.mark.parametrize("value", [0, 255])
@@ -97,6 +123,8 @@ def test_a_zoom_that_would_fill_the_memory_is_refused():
 def test_settings_are_checked():
     with pytest.raises(SettingsError, match="zoom"):
         InferenceSettings(zoom=0)
+    with pytest.raises(SettingsError, match="views"):
+        InferenceSettings(views=3)
     with pytest.raises(SettingsError, match="max_tile_px"):
         InferenceSettings(max_tile_px=0)
 

@@ -99,6 +99,13 @@ def _common(command: Any) -> Any:
     metavar="F",
     help="Show the image to the model enlarged (above 1) or shrunk (below 1).",
 )
+@click.option(
+    "--views",
+    type=click.Choice(["1", "2", "4"]),
+    default="2",
+    show_default=True,
+    help="Average over the image as it is (1), turned (2), and mirrored (4): slower and a little better.",
+)
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads. [default: all]")
 @click.option(
     "--precision",
@@ -120,7 +127,7 @@ def segment(paths: tuple[str, ...], **chosen: Any) -> int:
     options = Options(
         **_options(chosen),
         channel=_channel(chosen["channel"]),
-        inference=InferenceSettings(zoom=chosen["zoom"]),
+        inference=InferenceSettings(zoom=chosen["zoom"], views=int(chosen["views"])),
     )
     model = load_model(chosen["model"], precision=chosen["precision"], threads=chosen["threads"])
     found = find_images(paths)
