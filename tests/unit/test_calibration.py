@@ -268,3 +268,14 @@ def test_priority(tmp_path: Path) -> None:
 def test_option_is_checked(tmp_path: Path, bad: float) -> None:
     with pytest.raises(PixelSizeError, match="option"):
         read(tiff(tmp_path / "a.tif"), pixel_size=bad)
+
+
+def test_an_imagej_print_resolution_is_ignored_with_a_note(tmp_path: Path) -> None:
+    path = imagej(tmp_path / "a.tif", "inch", (72.0, 72.0))
+    found = read(path)
+    assert found.pixel_size is None
+    assert any("print resolution" in note for note in found.notes)
+    (tmp_path / "pixel_size_in_micrometer.txt").write_text("0.2")
+    size = read(path).pixel_size
+    assert size is not None
+    assert size.um == 0.2

@@ -465,7 +465,7 @@ def test_pyramids_are_one_image(tmp_path: Path) -> None:
         assert np.array_equal(read(tmp_path / name).pixels, big)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, -3e38])
 @pytest.mark.parametrize("colour", [False, True])
 def test_non_finite_pixels_are_counted(tmp_path: Path, value: float, colour: bool) -> None:
     pixels = np.zeros((9, 9, 3) if colour else (9, 9), np.float32)
