@@ -104,10 +104,12 @@ def separate(
     Meyer F. (1994). Topographic distance and watershed lines. Signal Processing 38, 113-125.
     """
     _check_classes(classes)
-    axons, count = _axons(classes == AXON, settings, _smallest_px(settings, pixel_size))
+    axons, count, small = _axons(classes == AXON, settings, _smallest_px(settings, pixel_size))
     fibres = _fibres(axons, classes == MYELIN, settings) if count else axons.copy()
     orphans = int(np.count_nonzero((classes == MYELIN) & (fibres == 0)))
-    return Instances(axons=axons, fibres=fibres, count=count, orphan_myelin_px=orphans)
+    return Instances(
+        axons=axons, fibres=fibres, count=count, orphan_myelin_px=orphans, small_axons=small
+    )
 
 
 def _check_classes(classes: Array) -> None:
@@ -137,18 +139,19 @@ def _smallest_px(settings: InstanceSettings, pixel_size: PixelSize | None) -> fl
 
 def _axons(
     mask: NDArray[np.bool_], settings: InstanceSettings, smallest: float
-) -> tuple[NDArray[np.int32], int]:
-    """Label the axons, fill their holes, drop the small ones and number the rest."""
+) -> tuple[NDArray[np.int32], int, int]:
+    """Label the axons, fill their holes, drop the small ones and number the rest; how many are left and dropped."""
     labels = np.empty(mask.shape, dtype=np.int32)
     count = int(ndimage.label(mask, structure=_EIGHT, output=labels))
     filled = _with_holes(labels) if settings.fill_holes else labels
     keep = np.bincount(filled.ravel(), minlength=count + 1) >= smallest
     keep[0] = False
+    small = int(np.count_nonzero(~keep[1:]))
     if not keep[1:].all():
         labels = np.where(keep[labels], labels, 0).astype(np.int32)
         # A hole that held nothing but dropped axons is now a hole like any other.
         filled = _with_holes(labels) if settings.fill_holes else labels
-    return _renumbered(filled, count)
+    return *_renumbered(filled, count), small
 
 
 def _renumbered(labels: NDArray[np.int32], highest: int) -> tuple[NDArray[np.int32], int]:

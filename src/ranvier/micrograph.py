@@ -87,12 +87,15 @@ class Instances:
         int32, the same shape and ids: the axon with its own myelin.
     orphan_myelin_px
         Pixels of myelin that belong to no axon.
+    small_axons
+        Components of the axon class that were left out because they are too small.
     """
 
     axons: NDArray[np.int32]
     fibres: NDArray[np.int32]
     count: int
     orphan_myelin_px: int = 0
+    small_axons: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -69,6 +69,7 @@ def summarise(fibres: Fibres, *, shape: tuple[int, int]) -> dict[str, float | in
         "pixel_size_source": None if size is None else size.source,
         "fibre_count": len(fibres),
         "border_fibre_count": int(np.count_nonzero(~inner)),
+        "small_axons_left_out": fibres.instances.small_axons,
         "myelinated_count": int(np.count_nonzero(table["myelinated"])),
         "avf": avf,
         "mvf": mvf,

@@ -230,7 +230,7 @@ def test_an_unwritable_place_is_found_before_the_work(run, sem, tmp_path):
 
 
 def test_options_reach_the_result(run, sem, tmp_path):
-    code, _, _ = run(
+    code, out, _ = run(
         "segment", sem, "-o", tmp_path / "o", "--pixel-size", "0.25", "--zoom", "0.8", "--views", "1",
         "--precision", "int8", "--threads", "1", "--min-axon-area", "60",
     )  # fmt: skip
@@ -243,6 +243,8 @@ def test_options_reach_the_result(run, sem, tmp_path):
     assert record["backend"]["precision"] == "int8"
     assert record["backend"]["threads"] == "1"
     rows = table(tmp_path / "o" / "sem_morphometrics.csv")
+    assert record["summary"]["small_axons_left_out"] > 0
+    assert "smaller than --min-axon-area" in out
     assert min(float(r["axon_area_um2"]) for r in rows) >= 60 * 0.25**2 - 1e-9
 
 

@@ -46,6 +46,7 @@ def test_ids_follow_raster_order_of_the_first_pixel() -> None:
 
 def test_ids_are_contiguous_after_small_axons_are_dropped() -> None:
     found = separate(drawn("A.AA.A.AA"), settings=InstanceSettings(min_axon_area=2))
+    assert found.small_axons == 2
     assert found.axons.tolist() == [[0, 0, 1, 1, 0, 0, 0, 2, 2]]
     assert found.count == 2
     assert np.array_equal(found.axons, found.fibres)

@@ -101,6 +101,9 @@ def show_outcomes(outcomes: Iterable[Any]) -> int:
 def _show_done(outcome: Any) -> None:
     click.echo(f"{outcome.path}: {_figures(outcome.summary)}")
     click.echo(f"  pixel size: {outcome.pixel_size}")
+    if outcome.summary["small_axons_left_out"]:
+        small = outcome.summary["small_axons_left_out"]
+        click.echo(f"  left out: {small} axon(s) smaller than --min-axon-area")
     for note in outcome.notes:
         click.echo(f"  note: {note}")
     click.echo(
