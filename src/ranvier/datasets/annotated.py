@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,3 +81,20 @@ def raise_together(problems: list[str], where: Path) -> None:
 def text_of(error: RanvierError) -> str:
     """An error as one line of a list."""
     return str(error).replace("\n", " ")
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of a dataset.
+
+    Raises
+    ------
+    DatasetError
+        The file cannot be read, is not JSON, or not an object.
+    """
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DatasetError("not a readable JSON file", where=path, seen=str(error)) from error
+    if not isinstance(loaded, dict):
+        raise DatasetError("expected a JSON object", where=path, seen=type(loaded).__name__)
+    return loaded

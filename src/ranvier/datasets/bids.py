@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ranvier.calibration import PixelSize, checked
-from ranvier.datasets.annotated import Annotated, raise_together, text_of
+from ranvier.datasets.annotated import Annotated, load_json, raise_together, text_of
 from ranvier.errors import DatasetError, RanvierError
 
 MODALITIES = (
@@ -48,7 +47,7 @@ def read_bids(folder: Path) -> tuple[Annotated, ...]:
     DatasetError
         The dataset holds no annotated image, or some of its files make no sense; all problems are listed.
     """
-    source = str(_load_json(folder / "dataset_description.json").get("Name", folder.name))
+    source = str(load_json(folder / "dataset_description.json").get("Name", folder.name))
     problems: list[str] = []
     found: list[Annotated] = []
     for image in sorted(folder.glob("sub-*/**/micr/*")):
@@ -107,7 +106,7 @@ def _pixel_size(folder: Path, image: Path, stem: str) -> PixelSize | None:
             if set(s.stem.split("_")) <= entities
         )
         for sidecar in sorted(sidecars, key=lambda s: len(s.stem)):
-            known |= _load_json(sidecar)
+            known |= load_json(sidecar)
             where = sidecar
     if "PixelSize" not in known:
         return None
@@ -129,13 +128,3 @@ def _is_pair(value: object) -> bool:
         and len(value) in (2, 3)
         and all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
     )
-
-
-def _load_json(path: Path) -> dict[str, Any]:
-    try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DatasetError("not a readable JSON file", where=path, seen=str(error)) from error
-    if not isinstance(loaded, dict):
-        raise DatasetError("expected a JSON object", where=path, seen=type(loaded).__name__)
-    return loaded

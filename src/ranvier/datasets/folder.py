@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ranvier.calibration import PixelSize, checked
-from ranvier.datasets.annotated import Annotated, raise_together
+from ranvier.datasets.annotated import Annotated, load_json, raise_together
 from ranvier.errors import DatasetError
 from ranvier.reading import is_image
 
@@ -30,7 +29,8 @@ def read_folder(folder: Path) -> tuple[Annotated, ...]:
     DatasetError
         An image without a mask or the reverse, two files of one name, an unreadable dataset.json; all are listed.
     """
-    about = _about(folder / "dataset.json")
+    description = folder / "dataset.json"
+    about = load_json(description) if description.is_file() else {}
     images, problems = _by_stem(folder / "images")
     masks, more = _by_stem(folder / "masks")
     problems += more
@@ -40,7 +40,7 @@ def read_folder(folder: Path) -> tuple[Annotated, ...]:
     if not images:
         raise DatasetError("no image in images/", where=folder)
     by_prefix = _subject_is_prefix(about, folder)
-    size = _pixel_size(about, folder / "dataset.json")
+    size = _pixel_size(about, description)
     return tuple(
         Annotated(
             source=str(about.get("name", folder.name)),
@@ -88,15 +88,3 @@ def _pixel_size(about: dict[str, Any], where: Path) -> PixelSize | None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise DatasetError("pixel_size_um must be a number", where=where, seen=repr(value))
     return checked(float(value), float(value), "dataset.json", where=where)
-
-
-def _about(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DatasetError("not a readable JSON file", where=path, seen=str(error)) from error
-    if not isinstance(loaded, dict):
-        raise DatasetError("expected a JSON object", where=path, seen=type(loaded).__name__)
-    return loaded
