@@ -25,6 +25,7 @@ from typing import Any
 
 from ranvier.errors import BundleFormatError, BundleIntegrityError, BundleNotFoundError
 from ranvier.micrograph import CLASS_NAMES
+from ranvier.writing import write_atomically
 
 MANIFEST = "model.json"
 FORMAT, VERSION = "ranvier-bundle", 1
@@ -294,7 +295,6 @@ def seal(folder: Path, about: Mapping[str, Any]) -> Bundle:
         **about,
         "files": files,
     }
-    temporary = folder / f".{MANIFEST}.part"
-    temporary.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(folder / MANIFEST)
+    text = json.dumps(whole, indent=1) + "\n"
+    write_atomically(folder / MANIFEST, text.encode())
     return open_bundle(folder)

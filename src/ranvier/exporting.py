@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranvier.calibration import PixelSize
-from ranvier.errors import OutputError, OutputExistsError
+from ranvier.errors import OutputExistsError
 from ranvier.micrograph import AXON, MYELIN, Array, Fibres, Segmentation
+from ranvier.writing import make_folder, write_atomically
 
 MASK_LEVELS = (0, 127, 255)
 """Grey levels of background, myelin and axon in a combined mask."""
@@ -73,6 +72,14 @@ def _without_random_uuid(content: bytes) -> bytes:
     end = content.index(b'"', start)
     zeros = b"00000000-0000-4000-8000-000000000000"
     return content[:start] + zeros[: end - start] + content[end:]
+
+
+def table_files(fibres: Fibres) -> dict[str, bytes]:
+    """The label image and the table: name's ending to content."""
+    return {
+        "_instances.tif": instances_tiff(fibres.instances.fibres, fibres.pixel_size),
+        "_morphometrics.csv": table_csv(fibres.table),
+    }
 
 
 def table_csv(table: Mapping[str, Array]) -> bytes:
@@ -150,29 +157,6 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that its name never shows half of it.
-
-    Raises
-    ------
-    OutputError
-        The folder cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise OutputError(
-            "cannot write", where=path, seen=error.strerror, fix="Choose another folder with -o"
-        ) from error
-
-
 def save(
     result: Segmentation | Fibres, folder: Path | str, stem: str, *, overwrite: bool = False
 ) -> list[Path]:
@@ -202,13 +186,7 @@ def save(
         A file is there already and ``overwrite`` is False; nothing was written.
     """
     folder = make_folder(Path(folder))
-    if isinstance(result, Segmentation):
-        files = mask_files(result.classes)
-    else:
-        files = {
-            "_instances.tif": instances_tiff(result.instances.fibres, result.pixel_size),
-            "_morphometrics.csv": table_csv(result.table),
-        }
+    files = mask_files(result.classes) if isinstance(result, Segmentation) else table_files(result)
     paths = [folder / f"{stem}{ending}" for ending in files]
     present = [path for path in paths if path.exists()]
     if present and not overwrite:
@@ -218,23 +196,3 @@ def save(
     for path, content in zip(paths, files.values(), strict=True):
         write_atomically(path, content)
     return paths
-
-
-def make_folder(folder: Path) -> Path:
-    """Make a folder for results, with its parents.
-
-    Raises
-    ------
-    OutputError
-        It cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            "cannot make this folder",
-            where=folder,
-            seen=error.strerror,
-            fix="Choose another with -o",
-        ) from error
-    return folder

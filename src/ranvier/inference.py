@@ -63,6 +63,14 @@ class Model:
     bundle: Bundle
     backend: Backend
 
+    @property
+    def description(self) -> dict[str, dict[str, str]]:
+        """Which model, by name and hash, and what runs it: what goes into run.json."""
+        return {
+            "model": {"name": self.bundle.name, "sha256": self.bundle.sha256},
+            "backend": dict(self.backend.description),
+        }
+
 
 def load_model(
     name: str | Path = DEFAULT_MODEL,
@@ -136,8 +144,7 @@ def segment(
         micrograph, model.backend, field=model.bundle.field, settings=settings, progress=progress
     )
     provenance = {
-        "model": {"name": model.bundle.name, "sha256": model.bundle.sha256},
-        "backend": dict(model.backend.description),
+        **model.description,
         "inference": asdict(settings),
         "input_sha256": micrograph.sha256,
     }

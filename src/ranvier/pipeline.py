@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ranvier.errors import MaskError, PixelSizeError
-from ranvier.exporting import instances_tiff, mask_files, overlay_png, table_csv
+from ranvier.exporting import mask_files, overlay_png, table_files
 from ranvier.inference import InferenceSettings, Model, Progress, segment
 from ranvier.instances import InstanceSettings, separate
 from ranvier.masks import classes_from_mask, classes_from_masks
@@ -123,14 +123,15 @@ def segment_file(
     place = Place(options.folder_for(path), stem_of(path), endings)
     about: dict[str, Any] = {
         "command": "segment",
-        "model": {"name": model.bundle.name, "sha256": model.bundle.sha256},
-        "backend": dict(model.backend.description),
+        **model.description,
         "settings": {
             "inference": asdict(options.inference),
             "instances": asdict(options.instances),
         },
     }
-    if options.existing == "skip" and is_current(place, _identity(about, (path,), options)):
+    if options.existing == "skip" and is_current(
+        place, _identity(about, [file_sha256(path)], options)
+    ):
         return Outcome(path, "skipped")
     check_room(place, options.existing)
     clock = Clock()
@@ -138,12 +139,12 @@ def segment_file(
     clock.lap("reading")
     segmentation = segment(micrograph, model, settings=options.inference, progress=progress)
     clock.lap("segmenting")
-    fibres = _measured(segmentation, options)
+    fibres = measure_segmentation(segmentation, settings=options.instances)
     clock.lap("measuring")
-    files = mask_files(segmentation.classes) | _tables(fibres)
+    files = mask_files(segmentation.classes) | table_files(fibres)
     files[OVERLAY] = overlay_png(micrograph.pixels, segmentation.classes, fibres.instances.fibres)
     clock.lap("exporting")
-    return _published(_Work(place, (path,), [micrograph], about, clock), files, fibres, options)
+    return _published(_Work(place, path, [micrograph], about, clock), files, fibres, options)
 
 
 def measure_masks(masks: MaskSet, options: Options) -> Outcome:
@@ -157,21 +158,23 @@ def measure_masks(masks: MaskSet, options: Options) -> Outcome:
     path = masks.files[0]
     place = Place(options.folder_for(path), masks.stem, (*TABLE_ENDINGS, OVERLAY))
     about = {"command": "measure", "settings": {"instances": asdict(options.instances)}}
-    if options.existing == "skip" and is_current(place, _identity(about, masks.files, options)):
-        return Outcome(path, "skipped")
+    if options.existing == "skip":
+        hashes = [file_sha256(p) for p in masks.files]
+        if is_current(place, _identity(about, hashes, options)):
+            return Outcome(path, "skipped")
     check_room(place, options.existing)
     clock = Clock()
     planes = [_read(p, options) for p in masks.files]
     segmentation = _segmentation_of(planes, masks)
     clock.lap("reading")
-    fibres = _measured(segmentation, options)
+    fibres = measure_segmentation(segmentation, settings=options.instances)
     clock.lap("measuring")
-    files = _tables(fibres)
+    files = table_files(fibres)
     files[OVERLAY] = overlay_png(
         segmentation.classes, segmentation.classes, fibres.instances.fibres
     )
     clock.lap("exporting")
-    return _published(_Work(place, masks.files, planes, about, clock), files, fibres, options)
+    return _published(_Work(place, path, planes, about, clock), files, fibres, options)
 
 
 def _read(path: Path, options: Options, *, channel: int | str | None = None) -> Micrograph:
@@ -222,17 +225,28 @@ def _segmentation_of(planes: list[Micrograph], masks: MaskSet) -> Segmentation:
     return Segmentation(classes, sizes[0] if sizes else None)
 
 
-def _measured(segmentation: Segmentation, options: Options) -> Fibres:
+def measure_segmentation(
+    segmentation: Segmentation, *, settings: InstanceSettings | None = None
+) -> Fibres:
+    """Measure every fibre of a segmentation.
+
+    Parameters
+    ----------
+    segmentation
+        From :func:`ranvier.segment`, or made from masks of any tool with :mod:`ranvier.masks`.
+    settings
+        How classes become fibres.
+
+    Returns
+    -------
+    fibres
+        One row per fibre, in micrometres where the pixel size is known and in pixels otherwise.
+    """
     size = segmentation.pixel_size
-    instances = separate(segmentation.classes, settings=options.instances, pixel_size=size)
-    return measure(instances, pixel_size=size)
-
-
-def _tables(fibres: Fibres) -> dict[str, bytes]:
-    return {
-        "_instances.tif": instances_tiff(fibres.instances.fibres, fibres.pixel_size),
-        "_morphometrics.csv": table_csv(fibres.table),
-    }
+    settings = settings or InstanceSettings()
+    return measure(
+        separate(segmentation.classes, settings=settings, pixel_size=size), pixel_size=size
+    )
 
 
 @dataclass(frozen=True)
@@ -240,7 +254,7 @@ class _Work:
     """What is known of one set of results before they are written."""
 
     place: Place
-    paths: tuple[Path, ...]
+    path: Path
     read: list[Micrograph]
     about: dict[str, Any]
     clock: Clock
@@ -255,7 +269,7 @@ def _published(
         "ranvier": own_version(),
         **work.about,
         "inputs": [_input(micrograph, options) for micrograph in work.read],
-        "identity": _identity(work.about, work.paths, options),
+        "identity": _identity(work.about, [m.sha256 for m in work.read], options),
         "units": "px" if size is None else "um",
         "summary": summary,
         "versions": versions(),
@@ -264,7 +278,7 @@ def _published(
     }
     outputs = publish(files, run, place=work.place, existing=options.existing)
     return Outcome(
-        work.paths[0],
+        work.path,
         "done",
         outputs=tuple(outputs),
         summary=summary,
@@ -274,7 +288,7 @@ def _published(
     )
 
 
-def _identity(about: Mapping[str, Any], paths: tuple[Path, ...], options: Options) -> str:
+def _identity(about: Mapping[str, Any], hashes: list[str], options: Options) -> str:
     """Hash of all that decides what the results are: inputs, model, settings and version."""
     backend = {k: v for k, v in about.get("backend", {}).items() if k != "threads"}
     return identity(
@@ -282,7 +296,7 @@ def _identity(about: Mapping[str, Any], paths: tuple[Path, ...], options: Option
             **about,
             "backend": backend,
             "ranvier": own_version(),
-            "inputs": [file_sha256(path) for path in paths],
+            "inputs": hashes,
             "pixel_size": options.pixel_size,
             "page": options.page,
             "channel": options.channel,

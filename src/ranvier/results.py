@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ranvier.errors import OutputError, OutputExistsError, SettingsError
-from ranvier.exporting import json_bytes, make_folder, write_atomically
+from ranvier.exporting import json_bytes
 from ranvier.provenance import file_sha256
+from ranvier.writing import make_folder, write_atomically
 
 Existing = Literal["refuse", "overwrite", "skip"]
 """What to do where results are there already."""

@@ -21,9 +21,9 @@ from ranvier.exporting import (
     overlay_png,
     save,
     table_csv,
-    write_atomically,
 )
 from ranvier.micrograph import Fibres, Instances, Segmentation
+from ranvier.writing import write_atomically
 
 CLASSES = np.array([[0, 1, 2, 2], [0, 1, 1, 2]], np.uint8)
 ENDINGS = ("_a.png", "_b.csv")

@@ -75,8 +75,9 @@ def train(
     DATASET is a BIDS microscopy dataset, a folder with images/ and masks/, or a folder of such datasets.
     The model is written to DIR/model.
     """
-    if find_spec("torch") is None:
-        raise MissingExtraError("training needs PyTorch", fix="pip install 'ranvier[train]'")
+    for library, module in (("PyTorch", "torch"), ("safetensors", "safetensors")):
+        if find_spec(module) is None:
+            raise MissingExtraError(f"training needs {library}", fix="pip install 'ranvier[train]'")
     from ranvier.datasets.collection import read_datasets
     from ranvier.datasets.folds import everything, split
     from ranvier.training.export import check_export, export_bundle

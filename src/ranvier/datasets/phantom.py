@@ -26,7 +26,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +42,7 @@ from ranvier.datasets._scene import lay
 from ranvier.datasets._tissue import margin_px, pack_between, pack_fibres
 from ranvier.errors import OutputExistsError, SettingsError
 from ranvier.micrograph import AXON, MYELIN, Micrograph
+from ranvier.writing import make_folder, write_atomically
 
 __all__ = [
     "MASK_VALUES",
@@ -222,14 +222,16 @@ def write_dataset(folder: Path | str, phantoms: Sequence[Phantom]) -> list[Path]
         )
     if (folder / "dataset.json").exists():
         raise OutputExistsError("a dataset is here already", where=folder, fix="Choose another")
+    for inside in ("images", "masks"):
+        make_folder(folder / inside)
     images = []
     for name, phantom in zip(names, phantoms, strict=True):
         pixels = phantom.image.pixels if phantom.colour is None else phantom.colour
         images.append(folder / "images" / f"{name}.png")
-        _replace(images[-1], _png(pixels))
-        _replace(folder / "masks" / f"{name}.png", _png(mask_of(phantom)))
+        write_atomically(images[-1], _png(pixels))
+        write_atomically(folder / "masks" / f"{name}.png", _png(mask_of(phantom)))
     text = json.dumps(_description(phantoms[0].settings), indent=2) + "\n"
-    _replace(folder / "dataset.json", text.encode())
+    write_atomically(folder / "dataset.json", text.encode())
     return images
 
 
@@ -256,10 +258,3 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)  # noqa: PTH105

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import safetensors
+import safetensors.torch
 import torch
 from torch import Tensor
 
-from ranvier.errors import DatasetError, MissingExtraError
+from ranvier.errors import DatasetError
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
@@ -44,9 +46,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part")
-    _safetensors().save_file(
-        tensors, str(temporary), metadata={"about": json.dumps(checkpoint.about)}
-    )
+    about = {"about": json.dumps(checkpoint.about)}
+    safetensors.torch.save_file(tensors, str(temporary), metadata=about)
     temporary.replace(path)
 
 
@@ -59,7 +60,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         The file is not there or not such a checkpoint.
     """
     try:
-        with _safetensors().safe_open(str(path), framework="pt") as file:
+        with safetensors.safe_open(str(path), framework="pt") as file:
             about = json.loads((file.metadata() or {})["about"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:
@@ -85,22 +86,4 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tenso
         state.setdefault(int(index), {})[key] = tensor
     optimiser.load_state_dict(
         {"state": state, "param_groups": optimiser.state_dict()["param_groups"]}
-    )
-
-
-def _safetensors() -> Any:
-    try:
-        import safetensors
-        import safetensors.torch
-    except ImportError as error:
-        raise MissingExtraError(
-            "training needs safetensors", fix="pip install 'ranvier[train]'"
-        ) from error
-    return type(
-        "st",
-        (),
-        {
-            "save_file": staticmethod(safetensors.torch.save_file),
-            "safe_open": safetensors.safe_open,
-        },
     )

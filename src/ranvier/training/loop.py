@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import io
 import math
 import time
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from ranvier.training.network import CompactUNet
 from ranvier.training.recipe import Recipe, recipe_from
 from ranvier.training.sampling import PatchSampler
 from ranvier.training.validation import validate
+from ranvier.writing import write_atomically
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 _REMEMBERED = ("step", "seconds", "recipe", "images", "scores", "notes", "begun_from")
@@ -269,9 +271,8 @@ class _Run:
 
 def _write_log(path: Path, history: list[dict[str, Any]]) -> None:
     columns = list(dict.fromkeys(key for row in history for key in row))
-    temporary = path.with_suffix(".part")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=columns)
-        writer.writeheader()
-        writer.writerows(history)
-    temporary.replace(path)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=columns)
+    writer.writeheader()
+    writer.writerows(history)
+    write_atomically(path, text.getvalue().encode())
