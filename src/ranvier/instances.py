@@ -10,17 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from skimage.segmentation import watershed
 
+from ranvier._runs import Runs, components, in_order, runs_of, with_holes
+from ranvier._sheaths import share
 from ranvier.calibration import PixelSize
 from ranvier.errors import MaskError, SettingsError
 from ranvier.masks import values_seen
 from ranvier.micrograph import AXON, MYELIN, Array, Instances
 
 __all__ = ["InstanceSettings", "separate"]
-
-_EIGHT = np.ones((3, 3), dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -31,13 +29,15 @@ class InstanceSettings:
     ----------
     min_axon_area
         Smallest axon that is kept, in pixels, its filled holes included.
-    min_axon_area_um2
-        The same in square micrometres; takes the place of ``min_axon_area`` where a pixel size
-        is known, and is unused where none is.
     fill_holes
         Give an axon the holes that it alone encloses, and a fibre those that it alone encloses.
+    max_hole_area
+        Larger holes stay open, in pixels; None for no limit.
     max_gap_px
-        Widest stretch of background, in pixels, between an axon and myelin that is still its own.
+        Widest stretch of background, in pixels, between an axon and open myelin that is still its own.
+    min_axon_area_um2, max_hole_area_um2, max_gap_um
+        The same in micrometres; each takes the place of the one in pixels where a pixel size is
+        known, and is unused where none is.
 
     Raises
     ------
@@ -46,18 +46,33 @@ class InstanceSettings:
     """
 
     min_axon_area: int = 10
-    min_axon_area_um2: float | None = None
     fill_holes: bool = True
+    max_hole_area: int | None = None
     max_gap_px: int = 2
+    min_axon_area_um2: float | None = None
+    max_hole_area_um2: float | None = None
+    max_gap_um: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("min_axon_area", "max_gap_px"):
+        for name in ("min_axon_area", "max_hole_area", "max_gap_px"):
             value = getattr(self, name)
+            if value is None and name == "max_hole_area":
+                continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise SettingsError("must be a whole number, 0 or more", where=name, seen=value)
-        um2 = self.min_axon_area_um2
-        if um2 is not None and not (math.isfinite(um2) and um2 >= 0):
-            raise SettingsError("must be 0 or more", where="min_axon_area_um2", seen=um2)
+        for name in ("min_axon_area_um2", "max_hole_area_um2", "max_gap_um"):
+            um = getattr(self, name)
+            if um is not None and not (math.isfinite(um) and um >= 0):
+                raise SettingsError("must be 0 or more", where=name, seen=um)
+
+
+@dataclass(frozen=True)
+class _InPixels:
+    """What the settings come to in an image with its pixel size."""
+
+    smallest: float
+    largest_hole: float | None
+    gap: float
 
 
 _DEFAULT = InstanceSettings()
@@ -72,12 +87,14 @@ def separate(
     """Find every axon, and the myelin that belongs to it.
 
     Axons are the 8-connected components of the axon class. The pixels of an axon smaller than
-    the smallest allowed are treated as background. Myelin is shared out by a watershed (Meyer
-    1994) that starts from whole axons, never from their centroids, and climbs the distance to the
-    nearest axon (pixels), so that myelin between two axons is divided half way. It runs through
-    myelin, and through background no further than ``max_gap_px`` from an axon. Background that a
-    single fibre encloses, such as a shrinkage gap between an axon and its sheath, becomes part of
-    that fibre. A fibre whose sheath is open may therefore consist of two pieces.
+    the smallest allowed are treated as background. Myelin goes to the axon for which d / t is least, d
+    being the distance from the whole axon (never from its centroid) and t the thickness of its sheath,
+    which is measured where its border is free; so a fibre's outer membrane goes on where another fibre
+    touches it (:mod:`ranvier._sheaths`). A fibre's myelin is
+    connected to its axon, through myelin or through background no further than ``max_gap_px`` from the
+    axon. Background that a single fibre encloses, such as a shrinkage gap between an axon and its
+    sheath, becomes part of that fibre. A fibre whose sheath is open may therefore consist of two
+    pieces.
 
     Parameters
     ----------
@@ -86,7 +103,7 @@ def separate(
     settings
         Smallest axon, holes and gap.
     pixel_size
-        Needed only for ``min_axon_area_um2``.
+        Needed only for settings in micrometres.
 
     Returns
     -------
@@ -98,17 +115,22 @@ def separate(
     ------
     MaskError
         Not uint8, not two-dimensional, empty, or with values other than 0, 1 and 2.
-
-    References
-    ----------
-    Meyer F. (1994). Topographic distance and watershed lines. Signal Processing 38, 113-125.
     """
     _check_classes(classes)
-    axons, count, small = _axons(classes == AXON, settings, _smallest_px(settings, pixel_size))
-    fibres = _fibres(axons, classes == MYELIN, settings) if count else axons.copy()
-    orphans = int(np.count_nonzero((classes == MYELIN) & (fibres == 0)))
+    limits = _in_pixels(settings, pixel_size)
+    axons, count, small = _axons(classes == AXON, limits.smallest, limits.largest_hole)
+    myelin = classes == MYELIN
+    if count:
+        free = myelin & (axons == 0)
+        fibres = share(axons, free, max_gap=limits.gap, largest_hole=limits.largest_hole)
+    else:
+        fibres = axons.copy()
     return Instances(
-        axons=axons, fibres=fibres, count=count, orphan_myelin_px=orphans, small_axons=small
+        axons=axons,
+        fibres=fibres,
+        count=count,
+        orphan_myelin_px=int(np.count_nonzero(myelin & (fibres == 0))),
+        small_axons=small,
     )
 
 
@@ -129,74 +151,45 @@ def _check_classes(classes: Array) -> None:
         )
 
 
-def _smallest_px(settings: InstanceSettings, pixel_size: PixelSize | None) -> float:
-    """Smallest axon in pixels, from whichever of the two settings applies."""
-    if pixel_size is None or settings.min_axon_area_um2 is None:
-        return settings.min_axon_area
-    # A hair less, so that an axon of exactly the smallest area is not lost to rounding.
-    return settings.min_axon_area_um2 / pixel_size.um**2 * (1 - 1e-12)
+def _in_pixels(settings: InstanceSettings, pixel_size: PixelSize | None) -> _InPixels:
+    """Each limit in pixels, from whichever of its two settings applies."""
+    smallest: float = settings.min_axon_area
+    largest_hole: float | None = settings.max_hole_area
+    gap: float = settings.max_gap_px
+    # A hair of tolerance, so that what is exactly as large as the limit is not lost to rounding.
+    if pixel_size is not None:
+        if settings.min_axon_area_um2 is not None:
+            smallest = settings.min_axon_area_um2 / pixel_size.um**2 * (1 - 1e-12)
+        if settings.max_hole_area_um2 is not None:
+            largest_hole = settings.max_hole_area_um2 / pixel_size.um**2 * (1 + 1e-12)
+        if settings.max_gap_um is not None:
+            gap = settings.max_gap_um / pixel_size.um * (1 + 1e-12)
+    return _InPixels(smallest, largest_hole if settings.fill_holes else 0, gap)
 
 
 def _axons(
-    mask: NDArray[np.bool_], settings: InstanceSettings, smallest: float
+    mask: NDArray[np.bool_], smallest: float, largest_hole: float | None
 ) -> tuple[NDArray[np.int32], int, int]:
     """Label the axons, fill their holes, drop the small ones and number the rest; how many are left and dropped."""
-    labels = np.empty(mask.shape, dtype=np.int32)
-    count = int(ndimage.label(mask, structure=_EIGHT, output=labels))
-    filled = _with_holes(labels) if settings.fill_holes else labels
-    keep = np.bincount(filled.ravel(), minlength=count + 1) >= smallest
+    runs = runs_of(mask.view(np.uint8))
+    piece, count = components(runs, runs.value == 1, diagonal=True)
+    runs = runs.with_values(piece + 1)
+    filled = _filled(runs, largest_hole)
+    area = np.bincount(filled.value, weights=filled.length, minlength=count + 1)
+    keep = area >= smallest
     keep[0] = False
-    small = int(np.count_nonzero(~keep[1:]))
-    if not keep[1:].all():
-        labels = np.where(keep[labels], labels, 0).astype(np.int32)
+    small = count - int(np.count_nonzero(keep))
+    if small:
         # A hole that held nothing but dropped axons is now a hole like any other.
-        filled = _with_holes(labels) if settings.fill_holes else labels
-    return *_renumbered(filled, count), small
+        filled = _filled(runs.with_values(np.where(keep[runs.value], runs.value, 0)), largest_hole)
+    some = filled.value > 0
+    present = np.unique(filled.value[some])
+    number = np.zeros(count + 1, dtype=np.int32)
+    number[present] = np.arange(present.size, dtype=np.int32)
+    value = np.zeros(filled.value.size, dtype=np.int32)
+    value[some] = in_order(number[filled.value[some]], present.size) + 1
+    return filled.with_values(value).painted(), int(present.size), small
 
 
-def _renumbered(labels: NDArray[np.int32], highest: int) -> tuple[NDArray[np.int32], int]:
-    """Give the labels that are left the numbers 1, 2, ... in raster order of their first pixels."""
-    where = np.flatnonzero(labels)[::-1]
-    first = np.full(highest + 1, labels.size, dtype=np.int64)
-    first[labels.ravel()[where]] = where  # of a repeated index the last, so the first pixel, stays
-    present = np.flatnonzero(first < labels.size)
-    new = np.zeros(highest + 1, dtype=np.int32)
-    new[present[np.argsort(first[present])]] = np.arange(1, present.size + 1, dtype=np.int32)
-    return new[labels], int(present.size)
-
-
-def _with_holes(labels: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Give each label the 4-connected regions of zeros that touch it alone, and no image edge."""
-    regions = np.empty(labels.shape, dtype=np.int32)
-    count = int(ndimage.label(labels == 0, output=regions))
-    lowest = np.full(count + 1, np.iinfo(np.int32).max, dtype=np.int32)
-    highest = np.zeros(count + 1, dtype=np.int32)
-    for one, other in (
-        (np.s_[:, :-1], np.s_[:, 1:]),
-        (np.s_[:, 1:], np.s_[:, :-1]),
-        (np.s_[:-1], np.s_[1:]),
-        (np.s_[1:], np.s_[:-1]),
-    ):
-        touching = (regions[one] > 0) & (labels[other] > 0)
-        region, label = regions[one][touching], labels[other][touching]
-        np.minimum.at(lowest, region, label)
-        np.maximum.at(highest, region, label)
-    owner = np.where(lowest == highest, highest, 0).astype(np.int32)
-    for edge in (regions[0], regions[-1], regions[:, 0], regions[:, -1]):
-        owner[edge] = 0
-    owner[0] = 0
-    return labels + owner[regions]
-
-
-def _fibres(
-    axons: NDArray[np.int32], myelin: NDArray[np.bool_], settings: InstanceSettings
-) -> NDArray[np.int32]:
-    """Share the myelin out among the axons."""
-    tissue = myelin | (axons > 0)
-    distance = ndimage.distance_transform_edt(axons == 0)
-    passable = tissue | (distance <= settings.max_gap_px)
-    flooded = watershed(  # type: ignore[no-untyped-call]
-        distance, markers=axons, mask=passable, connectivity=2
-    )
-    fibres = np.where(tissue, flooded, 0).astype(np.int32)
-    return _with_holes(fibres) if settings.fill_holes else fibres
+def _filled(runs: Runs, largest_hole: float | None) -> Runs:
+    return runs if largest_hole == 0 else with_holes(runs, largest=largest_hole)

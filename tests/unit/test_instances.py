@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ranvier import _nearest, _sheaths
 from ranvier.calibration import PixelSize
 from ranvier.errors import MaskError, SettingsError
 from ranvier.instances import InstanceSettings, separate
 from ranvier.masks import classes_from_mask, classes_from_masks
+from ranvier.morphometrics import measure
 
 ANY_SIZE = InstanceSettings(min_axon_area=1)
 CODES = {".": 0, "m": 1, "A": 2}
@@ -131,19 +133,112 @@ def test_two_axons_share_one_sheath_half_way() -> None:
     assert abs(int(sizes[0]) - int(sizes[1])) <= 25  # the middle column is a tie
 
 
-@pytest.mark.parametrize(("gap", "reached"), [(0, True), (1, True), (2, True), (3, False)])
-def test_sheath_beyond_a_gap(gap: int, reached: bool) -> None:
-    classes = np.zeros((41, 41), np.uint8)
-    classes[10 - gap - 3 : 30 + gap + 3, 10 - gap - 3 : 30 + gap + 3] = 1
-    classes[10 - gap : 30 + gap, 10 - gap : 30 + gap] = 0
-    classes[10:30, 10:30] = 2
+@pytest.mark.parametrize("gap", [0, 1, 2, 3, 7])
+def test_closed_sheath_belongs_to_its_axon_however_far_it_shrank(gap: int) -> None:
+    classes = np.zeros((61, 61), np.uint8)
+    classes[20 - gap - 3 : 40 + gap + 3, 20 - gap - 3 : 40 + gap + 3] = 1
+    classes[20 - gap : 40 + gap, 20 - gap : 40 + gap] = 0
+    classes[20:40, 20:40] = 2
     found = separate(classes)
-    if reached:
-        assert np.count_nonzero(found.fibres) == (26 + 2 * gap) ** 2  # the gap is filled
-        assert found.orphan_myelin_px == 0
-    else:
-        assert np.count_nonzero(found.fibres) == 400
-        assert found.orphan_myelin_px == np.count_nonzero(classes == 1)
+    assert np.count_nonzero(found.fibres) == (26 + 2 * gap) ** 2  # the gap is filled
+    assert found.orphan_myelin_px == 0
+
+
+@pytest.mark.parametrize(("gap", "reached"), [(0, True), (1, True), (2, True), (3, False)])
+def test_open_sheath_beyond_a_gap(gap: int, reached: bool) -> None:
+    classes = np.zeros((41, 41), np.uint8)
+    classes[10:30, 10:30] = 2
+    classes[10:30, 30 + gap : 33 + gap] = 1  # a sheath on one side only
+    found = separate(classes)
+    assert found.orphan_myelin_px == (0 if reached else 60)
+    assert np.count_nonzero(found.fibres) == 400 + (60 if reached else 0)
+    as_um = InstanceSettings(max_gap_um=gap * 0.1)
+    assert separate(classes, settings=as_um, pixel_size=PixelSize(0.1, "option")).count == 1
+    orphans = separate(
+        classes, settings=as_um, pixel_size=PixelSize(0.1, "option")
+    ).orphan_myelin_px
+    assert orphans == 0
+
+
+def g_ratios(classes: np.ndarray) -> list[float]:
+    table = measure(separate(classes)).table
+    return [round(float(g), 4) for g in table["g_ratio"]]
+
+
+@pytest.mark.parametrize("overlap", [0, 2, 5, 8, 10])
+@pytest.mark.parametrize("turn", [np.array, np.fliplr, np.rot90])
+def test_thick_and_thin_sheath_that_touch_keep_their_g_ratios(
+    overlap: int, turn: Callable[..., np.ndarray]
+) -> None:
+    classes = np.zeros((220, 340), np.uint8)
+    thin = (110, 100 + 80 + 40 - overlap)
+    for centre, outer in (((110, 100), 80), (thin, 40)):
+        classes[disc(classes.shape, centre, outer)] = 1
+    for centre, axon in (((110, 100), 50), (thin, 30)):
+        classes[disc(classes.shape, centre, axon)] = 2
+    assert sorted(g_ratios(turn(classes).copy())) == pytest.approx([0.625, 0.75], rel=0.01)
+
+
+def test_unmyelinated_axon_beside_a_thick_sheath_takes_none_of_it() -> None:
+    classes = np.zeros((120, 160), np.uint8)
+    fibre(classes, (60, 60), 24, 44)
+    alone = np.count_nonzero(classes)
+    classes[disc(classes.shape, (60, 111), 6)] = 2  # one pixel away
+    found = separate(classes)
+    assert found.count == 2
+    sizes = np.bincount(found.fibres.ravel())
+    assert sizes[1] == pytest.approx(alone, abs=3)
+    assert np.isnan(measure(found).table["g_ratio"][1])
+
+
+def test_outer_part_of_a_thick_sheath_is_not_the_nearer_axons() -> None:
+    classes = np.zeros((160, 240), np.uint8)
+    fibre(classes, (80, 80), 20, 60)
+    fibre(classes, (80, 160), 10, 17)  # its membrane is 10 px from the thick one's
+    found = separate(classes)
+    assert np.array_equal(found.fibres == 1, disc(classes.shape, (80, 80), 60))
+    assert np.array_equal(found.fibres == 2, disc(classes.shape, (80, 160), 17))
+
+
+def test_sheath_thicker_than_any_window_reaches() -> None:
+    classes = np.zeros((900, 1000), np.uint8)
+    fibre(classes, (450, 430), 60, 420)
+    fibre(classes, (450, 905), 30, 55)
+    found = separate(classes)
+    assert found.orphan_myelin_px == 0
+    differ = (found.fibres == 1) != disc(classes.shape, (450, 430), 420)
+    assert np.count_nonzero(differ) <= 3  # where the two touch
+
+
+@pytest.mark.parametrize("window", [7, 16, 64])
+def test_the_windows_have_no_influence(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    classes = np.zeros((150, 170), np.uint8)
+    for centre in rng.uniform(0, 160, (40, 2)):
+        fibre(classes, tuple(centre), rng.uniform(3, 6), rng.uniform(7, 14))
+    classes[140:150, 0:40] = 1
+    whole = separate(classes)
+    monkeypatch.setattr(_nearest, "_WINDOW", window)
+    monkeypatch.setattr(_nearest, "_HALOS", (2, 5))
+    for module in (_nearest, _sheaths):
+        monkeypatch.setattr(module, "_BAND", 9)
+    monkeypatch.setattr(_sheaths, "_PAIRS", 11)
+    differ = separate(classes).fibres != whole.fibres
+    assert differ.sum() <= 0.002 * classes.size  # pixels at equal distances of two axons
+
+
+def test_large_holes_may_stay_open() -> None:
+    classes = np.zeros((40, 60), np.uint8)
+    classes[5:35, 5:35] = 2
+    classes[10:14, 10:14] = 0
+    classes[20:30, 20:30] = 0
+    small = InstanceSettings(max_hole_area=16)
+    assert np.count_nonzero(separate(classes, settings=small).axons) == 900 - 100
+    um = InstanceSettings(max_hole_area_um2=0.99)
+    size = PixelSize(0.1, "option")
+    assert np.count_nonzero(separate(classes, settings=um, pixel_size=size).axons) == 900 - 100
+    um = InstanceSettings(max_hole_area_um2=1.0)
+    assert np.count_nonzero(separate(classes, settings=um, pixel_size=size).axons) == 900
 
 
 def test_myelin_across_background_is_an_orphan() -> None:
