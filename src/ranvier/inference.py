@@ -140,7 +140,7 @@ def segment(
     """
     model = model or load_model()
     settings = settings or InferenceSettings()
-    classes = classify(
+    found = predict(
         micrograph, model.backend, field=model.bundle.field, settings=settings, progress=progress
     )
     provenance = {
@@ -148,7 +148,7 @@ def segment(
         "inference": asdict(settings),
         "input_sha256": micrograph.sha256,
     }
-    return Segmentation(classes, micrograph.pixel_size, provenance)
+    return Segmentation(found.classes, micrograph.pixel_size, provenance, found.confidence)
 
 
 def tile_logits(
@@ -191,6 +191,22 @@ def tile_logits(
         yield box, logits[:, rows, columns]
 
 
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the network says of every pixel.
+
+    Attributes
+    ----------
+    classes
+        uint8, shape of the micrograph: 0 background, 1 myelin, 2 axon.
+    confidence
+        uint8, the same shape: probability (softmax) of that class, times 255.
+    """
+
+    classes: NDArray[np.uint8]
+    confidence: NDArray[np.uint8]
+
+
 def classify(
     micrograph: Micrograph,
     backend: Backend,
@@ -199,39 +215,42 @@ def classify(
     settings: InferenceSettings | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.uint8]:
-    """Give every pixel of a micrograph its class.
+    """Give every pixel of a micrograph its class; as :func:`predict`, without the confidence."""
+    found = predict(micrograph, backend, field=field, settings=settings, progress=progress)
+    return found.classes
+
+
+def predict(
+    micrograph: Micrograph,
+    backend: Backend,
+    *,
+    field: Field,
+    settings: InferenceSettings | None = None,
+    progress: Progress | None = None,
+) -> Prediction:
+    """Give every pixel of a micrograph its class, and say how sure that is.
 
     Parameters
     ----------
     micrograph
-        The image; a flat one (a single grey level) is background throughout.
+        The image; a flat one (a single grey level) is background throughout, with confidence 255.
     backend, field
         The network and its geometry.
     settings
         Zoom and tile size.
     progress
         Called after each tile.
-
-    Returns
-    -------
-    classes
-        uint8, shape of the micrograph: 0 background, 1 myelin, 2 axon.
     """
     settings = settings or InferenceSettings()
     grey = statistics(micrograph.pixels)
     classes = np.zeros(micrograph.shape, dtype=np.uint8)
+    confidence = np.full(micrograph.shape, 255, dtype=np.uint8)
     if grey.is_flat:
-        return classes
+        return Prediction(classes, confidence)
     pixels, shape = micrograph.pixels, zoomed_shape(micrograph.shape, settings.zoom)
     zooms = shape != micrograph.shape
     if zooms:
-        if shape[0] * shape[1] > settings.max_zoomed_px:
-            raise SettingsError(
-                "the image would become too large",
-                where=micrograph.path or "--zoom",
-                seen=f"{shape[0]} x {shape[1]} pixels at zoom {settings.zoom:g}",
-                fix=f"Choose a zoom that keeps it below {settings.max_zoomed_px:,} pixels, or crop it",
-            )
+        _check_zoomed(shape, micrograph, settings)
         pixels = resample(pixels.astype(np.float32), shape)
         grey = statistics(pixels)
         planes = np.empty((len(CLASS_NAMES), *shape), dtype=np.float32)
@@ -242,11 +261,25 @@ def classify(
         if zooms:
             planes[(slice(None), *target)] = logits
         else:
-            classes[target] = _argmax(logits)
+            classes[target], confidence[target] = _decided(logits)
         done += box.area
         if progress is not None:
             progress(done, total)
-    return _argmax_resampled(planes, micrograph.shape) if zooms else classes
+    if not zooms:
+        return Prediction(classes, confidence)
+    return Prediction(*_decided(np.stack([resample(p, micrograph.shape) for p in planes])))
+
+
+def _check_zoomed(
+    shape: tuple[int, int], micrograph: Micrograph, settings: InferenceSettings
+) -> None:
+    if shape[0] * shape[1] > settings.max_zoomed_px:
+        raise SettingsError(
+            "the image would become too large",
+            where=micrograph.path or "--zoom",
+            seen=f"{shape[0]} x {shape[1]} pixels at zoom {settings.zoom:g}",
+            fix=f"Choose a zoom that keeps it below {settings.max_zoomed_px:,} pixels, or crop it",
+        )
 
 
 def _averaged(window: NDArray[np.float32], backend: Backend, views: int) -> NDArray[np.float32]:
@@ -262,20 +295,16 @@ def _averaged(window: NDArray[np.float32], backend: Backend, views: int) -> NDAr
     return total
 
 
-def _argmax(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
-    best: NDArray[np.uint8] = np.argmax(logits, axis=0).astype(np.uint8)
-    return best
-
-
-def _argmax_resampled(planes: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.uint8]:
-    best = resample(planes[0], shape)
-    classes = np.zeros(shape, dtype=np.uint8)
-    for index in range(1, planes.shape[0]):
-        plane = resample(planes[index], shape)
-        higher = plane > best
-        classes[higher] = index
-        best = np.where(higher, plane, best)
-    return classes
+def _decided(
+    logits: NDArray[np.float32],
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The likeliest class of each pixel, the first of equals, and its softmax probability times 255."""
+    best = logits.max(axis=0)
+    classes: NDArray[np.uint8] = np.argmax(logits, axis=0).astype(np.uint8)
+    total = np.zeros(best.shape, dtype=np.float32)
+    for plane in logits:
+        total += np.exp(plane - best)
+    return classes, np.rint(255 / total).astype(np.uint8)
 
 
 def _window(pixels: Array, box: Box) -> Array:

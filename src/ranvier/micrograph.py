@@ -63,11 +63,15 @@ class Segmentation:
         Taken over from the micrograph.
     provenance
         Which model, settings and versions made it (JSON-serialisable).
+    confidence
+        Probability of each pixel's class times 255, uint8, the same shape; None where nothing
+        tells it, as for masks of another tool.
     """
 
     classes: NDArray[np.uint8]
     pixel_size: PixelSize | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    confidence: NDArray[np.uint8] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:

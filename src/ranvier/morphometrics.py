@@ -4,24 +4,54 @@ Let a be the area of an axon and f that of its fibre, in pixels, each the number
 the fibre holds the axon, so that m = f - a is the area of its myelin and never negative.
 Lengths are multiplied by the pixel size and areas by its square, where it is known.
 
-===================  ==============================================================================
-column               definition
-===================  ==============================================================================
-axon_diameter        2 sqrt(a / pi): the diameter of the circle of equal area [1]_
-fibre_diameter       2 sqrt(f / pi)
-myelin_thickness     (fibre_diameter - axon_diameter) / 2
-g_ratio              axon_diameter / fibre_diameter = sqrt(a / f) [2]_, [3]_; NaN without myelin
-..._perimeter        Crofton's formula in four directions [4]_: (pi / 8) (h + v + (d + e) / sqrt 2),
-                     h, v, d, e being the crossings of the outline (and of any holes) by grid lines
-                     along rows, columns and the two diagonals; the image edge closes an outline
-..._eccentricity     sqrt(1 - l2 / l1), l1 >= l2 being the principal second central moments of the
-                     area; each pixel is a square, whose own 1/12 is included [5]_
-..._orientation_rad  angle of the major axis, from the row axis (down) towards the column axis, in
-                     (-pi/2, pi/2]: 0 is vertical; NaN where the moments name no direction
-..._solidity         area / number of pixels whose centres lie in the convex hull of the object's
-                     pixel centres (by Pick's theorem [6]_): 1 for every digitally convex object,
-                     single pixels and straight lines included
-===================  ==============================================================================
+======================  ===========================================================================
+column                  definition
+======================  ===========================================================================
+axon_diameter           circle model: 2 sqrt(a / pi), the diameter of the circle of equal area
+                        [1]_; ellipse model: 4 sqrt(l2), the minor axis of the ellipse of equal
+                        second moments [5]_, which a fibre cut at a slant keeps (l2 at least 1/12,
+                        that of a line one pixel wide)
+fibre_diameter          the same of the fibre
+myelin_thickness        (fibre_diameter - axon_diameter) / 2
+g_ratio                 axon_diameter / fibre_diameter [2]_, [3]_; NaN without a sheath, and in
+                        the ellipse model where the fibre's minor axis is the shorter one
+g_ratio_by_area         sqrt(a / f), whatever the model
+g_ratio_by_thickness    d / (d + 2 t), d = 2 sqrt(a / pi), t the mean thickness of the sheath
+sheath_thickness_...    mean, SD, minimum and maximum, along the outer membrane where it bounds
+                        myelin, of the shortest way to the axon's membrane; mean and SD weighted by
+                        length. Membranes are the outlines of the pixels, each point averaged with
+                        two neighbours on either side
+..._diameter_fitted     of the circle that fits the outline best (Taubin [9]_), or the minor axis of
+                        the ellipse that does (Fitzgibbon [10]_), without what lies on the image's
+                        edge; so fibres that the border cuts can be measured. NaN where less than
+                        half of the outline lies inside the image
+g_ratio_fitted          of these two
+sheath_coverage         share of the axon's outline beyond which its own myelin begins within 3 pixels
+contact_share           share of the fibre's outline that borders on other fibres
+..._perimeter           Crofton's formula in four directions [4]_: (pi / 8) (h + v + (d + e) / sqrt 2),
+                        h, v, d, e being the crossings of the outline (and of any holes) by grid lines
+                        along rows, columns and the two diagonals; the image edge closes an outline
+..._eccentricity        sqrt(1 - l2 / l1), l1 >= l2 being the principal second central moments of the
+                        pixels' centres [5]_
+..._orientation_rad     angle of the major axis, from the row axis (down) towards the column axis, in
+                        (-pi/2, pi/2]: 0 is vertical; NaN where the moments name no direction
+..._solidity            area / number of pixels whose centres lie in the convex hull of the middles
+                        of the object's pixel edges
+..._circularity         4 pi area / perimeter^2 [6]_; at most 1, which objects of few pixels would pass
+..._feret_max, _min     largest and smallest distance between parallel tangents of that hull [7]_
+conduction_velocity_proxy   axon diameter (of equal area) times sqrt(-ln g_ratio_by_area), to which
+                        conduction velocity is proportional by theory [2]_
+nearest_neighbour_distance  to the nearest other axon, between centroids
+confidence              mean, over the fibre, of the probability of the class that was chosen
+myelinated              the sheath covers at least ``min_coverage`` of the axon
+touches_border          a pixel of the fibre lies at the image's edge
+in_frame                the axon touches neither the left nor the bottom edge: with these as forbidden
+                        lines, the image is an unbiased counting frame [8]_ of axons
+merged                  axon_solidity below ``merged_solidity``, and not tiny
+open_sheath             myelinated, and sheath_coverage below ``open_coverage``
+implausible_g_ratio     g_ratio outside ``plausible_g_ratio``, or none although the axon is myelinated
+tiny                    an axon with fewer pixels than a disc of ``tiny_diameter_px``
+======================  ===========================================================================
 
 References
 ----------
@@ -33,74 +63,109 @@ References
 .. [4] Legland D., Kieu K., Devaux M.-F. (2007). Computation of Minkowski measures on 2D and 3D
    binary images. Image Anal Stereol 26, 83-92.
 .. [5] Haralick R.M., Shapiro L.G. (1992). Computer and Robot Vision I, Appendix A. Addison-Wesley.
-.. [6] Pick G. (1899). Geometrisches zur Zahlenlehre. Sitzungsber. Lotos (Prag) 19, 311-319.
+.. [6] Cox E.P. (1927). A method of assigning numerical and percentage values to the degree of
+   roundness of sand grains. J Paleontol 1, 179-183.
+.. [7] Shamos M.I. (1978). Computational geometry. PhD thesis, Yale University (rotating calipers).
+.. [8] Gundersen H.J.G. (1977). Notes on the estimation of the numerical density of arbitrary
+   profiles: the edge effect. J Microsc 111, 219-223.
+.. [9] Taubin G. (1991). Estimation of planar curves, surfaces, and nonplanar space curves defined by
+   implicit equations. IEEE Trans PAMI 13, 1115-1138.
+.. [10] Fitzgibbon A., Pilu M., Fisher R.B. (1999). Direct least square fitting of ellipses. IEEE
+   Trans PAMI 21, 476-480.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
+from ranvier._membranes import Membranes, membranes_of
+from ranvier._shapes import Shapes, shapes_of
 from ranvier.calibration import PixelSize
-from ranvier.errors import MaskError
+from ranvier.errors import MaskError, SettingsError
+from ranvier.measures import MEASURES, column_names
 from ranvier.micrograph import Array, Fibres, Instances
 
-__all__ = ["column_names", "measure"]
+__all__ = ["AxonShape", "MeasureSettings", "column_names", "measure"]
 
-_PLACE = (
-    "id",
-    "centroid_row_px",
-    "centroid_col_px",
-    "bbox_top_px",
-    "bbox_left_px",
-    "bbox_bottom_px",
-    "bbox_right_px",
-    "touches_border",
-)
-_AREAS = ("axon_area", "myelin_area", "fibre_area")
-_LENGTHS = (
-    "axon_diameter",
-    "fibre_diameter",
-    "myelin_thickness",
-    "axon_perimeter",
-    "fibre_perimeter",
-)
-_SHAPES = (
-    "g_ratio",
-    "myelinated",
-    "axon_eccentricity",
-    "fibre_eccentricity",
-    "axon_orientation_rad",
-    "fibre_orientation_rad",
-    "axon_solidity",
-    "fibre_solidity",
-)
-
-_ISOTROPIC = 1e-12
-"""Principal moments that differ by less than this share of their sum name no direction."""
+AxonShape = Literal["circle", "ellipse"]
+_BAND = 1 << 19
+Floats = NDArray[np.float64]
 
 
-def column_names(pixel_size: PixelSize | None = None) -> tuple[str, ...]:
-    """Names of the table's columns, in order, with their units.
+@dataclass(frozen=True)
+class MeasureSettings:
+    """How fibres are measured, and which of them are flagged.
 
-    Parameters
+    Attributes
     ----------
-    pixel_size
-        With one, lengths are in um and areas in um2; without, in px and px2.
+    axon_shape
+        Model of diameters, myelin thickness and g-ratio: ``circle`` of equal area, or minor axis of
+        the ``ellipse`` of equal moments.
+    min_coverage
+        Smallest share of an axon's outline that myelin covers in a myelinated fibre.
+    open_coverage
+        Below this share the sheath is flagged as open.
+    merged_solidity
+        Below this solidity an axon is flagged as several that were joined.
+    plausible_g_ratio
+        Lowest and highest g-ratio that is not flagged.
+    tiny_diameter_px
+        Axons below this diameter are flagged as tiny: errors of half a pixel weigh much in them.
 
-    Returns
-    -------
-    tuple of str
-        Places and boxes are always in pixels.
+    Raises
+    ------
+    SettingsError
+        A model that does not exist, or a limit out of its range.
     """
-    unit = "px" if pixel_size is None else "um"
-    areas = tuple(f"{name}_{unit}2" for name in _AREAS)
-    return _PLACE + areas + tuple(f"{name}_{unit}" for name in _LENGTHS) + _SHAPES
+
+    axon_shape: AxonShape = "circle"
+    min_coverage: float = 0.1
+    open_coverage: float = 0.8
+    merged_solidity: float = 0.85
+    plausible_g_ratio: tuple[float, float] = (0.3, 0.95)
+    tiny_diameter_px: float = 8.0
+
+    def __post_init__(self) -> None:
+        shapes = get_args(AxonShape)
+        if self.axon_shape not in shapes:
+            raise SettingsError(
+                "unknown model of the axon's shape",
+                where="axon_shape",
+                seen=repr(self.axon_shape),
+                fix=f"Choose {' or '.join(shapes)}",
+            )
+        for name in ("min_coverage", "open_coverage", "merged_solidity"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise SettingsError("must be from 0 to 1", where=name, seen=getattr(self, name))
+        low, high = self.plausible_g_ratio
+        if not 0 <= low < high <= 1:
+            raise SettingsError(
+                "must be two rising numbers from 0 to 1",
+                where="plausible_g_ratio",
+                seen=(low, high),
+            )
+        if not (math.isfinite(self.tiny_diameter_px) and self.tiny_diameter_px >= 0):
+            raise SettingsError(
+                "must be 0 or more", where="tiny_diameter_px", seen=self.tiny_diameter_px
+            )
 
 
-def measure(instances: Instances, *, pixel_size: PixelSize | None = None) -> Fibres:
+_DEFAULT = MeasureSettings()
+
+
+def measure(
+    instances: Instances,
+    *,
+    pixel_size: PixelSize | None = None,
+    settings: MeasureSettings = _DEFAULT,
+    confidence: NDArray[np.uint8] | None = None,
+) -> Fibres:
     """Measure every fibre; the module's docstring defines each column.
 
     Parameters
@@ -109,6 +174,11 @@ def measure(instances: Instances, *, pixel_size: PixelSize | None = None) -> Fib
         Label images, int32, shape (rows, columns), ids 1 to ``count``, each axon inside its fibre.
     pixel_size
         With one, lengths are in um and areas in um2; without, in px and px2.
+    settings
+        Model of the axon's shape, and limits of the flags.
+    confidence
+        Probability of the class chosen for each pixel, times 255, the same shape; without, the
+        column is empty.
 
     Returns
     -------
@@ -121,216 +191,159 @@ def measure(instances: Instances, *, pixel_size: PixelSize | None = None) -> Fib
     ------
     MaskError
         The label images differ in shape, an id is missing or too high, or an axon has pixels
-        outside the fibre of its id.
+        outside the fibre of its id; or the confidence has another shape.
     """
-    _check(instances)
-    axon = _outline(instances.axons, instances.count)
-    fibre = _outline(instances.fibres, instances.count)
-    rows, cols = instances.fibres.shape
-    um = 1.0 if pixel_size is None else pixel_size.um
-    myelinated = fibre.area > axon.area
-    axon_diameter, fibre_diameter = (2 * np.sqrt(o.area / np.pi) for o in (axon, fibre))
-    top, left, bottom, right = fibre.box
-    columns: tuple[Array, ...] = (
-        np.arange(1, instances.count + 1, dtype=np.int32),
-        axon.centroid[0],
-        axon.centroid[1],
-        top,
-        left,
-        bottom,
-        right,
-        (top == 0) | (left == 0) | (bottom == rows) | (right == cols),
-        *(area * um**2 for area in (axon.area, fibre.area - axon.area, fibre.area)),
-        axon_diameter * um,
-        fibre_diameter * um,
-        (fibre_diameter - axon_diameter) / 2 * um,
-        axon.perimeter * um,
-        fibre.perimeter * um,
-        np.where(myelinated, np.sqrt(axon.area / fibre.area), np.nan),
-        myelinated,
-        axon.eccentricity,
-        fibre.eccentricity,
-        axon.orientation,
-        fibre.orientation,
-        axon.solidity,
-        fibre.solidity,
-    )
-    table = dict(zip(column_names(pixel_size), columns, strict=True))
+    _check(instances, confidence)
+    axon = shapes_of(instances.axons, instances.count)
+    fibre = shapes_of(instances.fibres, instances.count)
+    membranes = membranes_of(instances, ellipse=settings.axon_shape == "ellipse")
+    values = {
+        **_place(axon, fibre, instances),
+        **_sizes(axon, fibre, membranes, settings=settings),
+        **_outlines(axon, fibre, membranes),
+        "confidence": _mean_confidence(instances, confidence, fibre.area),
+    }
+    values |= _flags(axon, values, settings)
+    table = {}
+    for entry in MEASURES:
+        power = {"length": 1, "area": 2}.get(entry.kind, 0)
+        scale = 1.0 if pixel_size is None else pixel_size.um**power
+        value = values[entry.name]
+        table[entry.column(pixel_size)] = value * scale if power else value
     return Fibres(table=table, instances=instances, pixel_size=pixel_size)
 
 
-def _check(instances: Instances) -> None:
+def _place(axon: Shapes, fibre: Shapes, instances: Instances) -> dict[str, Array]:
+    """Where each fibre is; lengths in pixels, here and below."""
+    rows, cols = instances.fibres.shape
+    top, left, bottom, right = fibre.box
+    centres = np.column_stack(axon.centroid)
+    nearest = np.full(len(centres), np.nan)
+    if len(centres) > 1:
+        nearest = cKDTree(centres).query(centres, k=2)[0][:, 1]
+    return {
+        "id": np.arange(1, instances.count + 1, dtype=np.int32),
+        "centroid_row": axon.centroid[0],
+        "centroid_col": axon.centroid[1],
+        "bbox_top": top,
+        "bbox_left": left,
+        "bbox_bottom": bottom,
+        "bbox_right": right,
+        "touches_border": (top == 0) | (left == 0) | (bottom == rows) | (right == cols),
+        "in_frame": (axon.box[1] > 0) & (axon.box[2] < rows),
+        "nearest_neighbour_distance": nearest,
+    }
+
+
+def _sizes(
+    axon: Shapes, fibre: Shapes, membranes: Membranes, *, settings: MeasureSettings
+) -> dict[str, Array]:
+    myelinated = (fibre.area > axon.area) & (membranes.coverage >= settings.min_coverage)
+    by_area = np.where(myelinated, np.sqrt(axon.area / fibre.area), np.nan)
+    if settings.axon_shape == "circle":
+        inner, outer, g_ratio = axon.diameter, fibre.diameter, by_area
+    else:
+        inner, outer = axon.minor, fibre.minor
+        g_ratio = np.where(myelinated & (outer > inner), inner / outer, np.nan)
+    mean = membranes.thickness_mean
+    axon_fitted, fibre_fitted = membranes.axon_fitted, membranes.fibre_fitted
+    holds = myelinated & (fibre_fitted > axon_fitted)
+    return {
+        "axon_diameter_fitted": axon_fitted,
+        "fibre_diameter_fitted": fibre_fitted,
+        "g_ratio_fitted": np.where(holds, axon_fitted / fibre_fitted, np.nan),
+        "myelinated": myelinated,
+        "axon_area": axon.area,
+        "myelin_area": fibre.area - axon.area,
+        "fibre_area": fibre.area,
+        "axon_diameter": inner,
+        "fibre_diameter": outer,
+        "myelin_thickness": (outer - inner) / 2,
+        "g_ratio": g_ratio,
+        "g_ratio_by_area": by_area,
+        "g_ratio_by_thickness": np.where(
+            myelinated, axon.diameter / (axon.diameter + 2 * mean), np.nan
+        ),
+        # No sheath, no saltatory conduction; a g-ratio of 1 would give no velocity at all.
+        "conduction_velocity_proxy": axon.diameter * np.sqrt(-np.log(by_area)),
+    }
+
+
+def _outlines(axon: Shapes, fibre: Shapes, membranes: Membranes) -> dict[str, Array]:
+    values: dict[str, Array] = {
+        "sheath_thickness_mean": membranes.thickness_mean,
+        "sheath_thickness_sd": membranes.thickness_sd,
+        "sheath_thickness_min": membranes.thickness_min,
+        "sheath_thickness_max": membranes.thickness_max,
+        "sheath_coverage": membranes.coverage,
+        "contact_share": membranes.contact,
+    }
+    for name, shape in (("axon", axon), ("fibre", fibre)):
+        values |= {
+            f"{name}_perimeter": shape.perimeter,
+            f"{name}_feret_max": shape.feret_max,
+            f"{name}_feret_min": shape.feret_min,
+            f"{name}_eccentricity": shape.eccentricity,
+            f"{name}_orientation_rad": shape.orientation,
+            f"{name}_solidity": shape.solidity,
+            f"{name}_circularity": shape.circularity,
+        }
+    return values
+
+
+def _mean_confidence(
+    instances: Instances, confidence: NDArray[np.uint8] | None, area: Floats
+) -> Floats:
+    if confidence is None:
+        return np.full(instances.count, np.nan)
+    total = np.zeros(instances.count + 1)
+    step = max(1, _BAND // confidence.shape[1])
+    for top in range(0, confidence.shape[0], step):
+        labels = instances.fibres[top : top + step].ravel()
+        weights = confidence[top : top + step].ravel()
+        total += np.bincount(labels, weights=weights, minlength=instances.count + 1)
+    return total[1:] / (255 * area)
+
+
+def _flags(axon: Shapes, values: dict[str, Array], settings: MeasureSettings) -> dict[str, Array]:
+    myelinated, g_ratio = values["myelinated"], values["g_ratio"]
+    low, high = settings.plausible_g_ratio
+    plausible = (g_ratio >= low) & (g_ratio <= high)
+    tiny = axon.area < math.pi * settings.tiny_diameter_px**2 / 4
+    return {
+        # In a few pixels the staircase of the outline alone makes a hull that is much larger.
+        "merged": (axon.solidity < settings.merged_solidity) & ~tiny,
+        "open_sheath": myelinated & (values["sheath_coverage"] < settings.open_coverage),
+        "implausible_g_ratio": myelinated & ~plausible,
+        "tiny": tiny,
+    }
+
+
+def _check(instances: Instances, confidence: Array | None) -> None:
     axons, fibres, count = instances.axons, instances.fibres, instances.count
     if axons.ndim != 2 or axons.shape != fibres.shape or axons.size == 0:
         raise MaskError(
             "axon and fibre labels must have the same rows and columns",
             seen=f"{axons.shape} and {fibres.shape}",
         )
-    if any(labels.dtype.kind not in "iu" or labels.min() < 0 for labels in (axons, fibres)):
+    if confidence is not None and confidence.shape != fibres.shape:
+        raise MaskError(
+            "confidence and labels differ in shape", seen=f"{confidence.shape} and {fibres.shape}"
+        )
+    if any(labels.dtype.kind not in "iu" for labels in (axons, fibres)):
         raise MaskError("labels must be whole numbers, 0 or more", seen=(axons.dtype, fibres.dtype))
-    highest = int(max(axons.max(), fibres.max()))
-    if highest > count:
-        raise MaskError("a label is higher than the count", seen=f"{highest} of {count}")
-    if np.any((axons > 0) & (axons != fibres)):
-        raise MaskError("an axon has pixels outside the fibre of its id")
-    missing = np.flatnonzero(np.bincount(axons.ravel(), minlength=count + 1)[1:] == 0) + 1
+    present = np.zeros(count + 1, dtype=bool)
+    step = max(1, _BAND // axons.shape[1])
+    for top in range(0, axons.shape[0], step):
+        axon, fibre = axons[top : top + step], fibres[top : top + step]
+        if min(axon.min(), fibre.min()) < 0:
+            raise MaskError("labels must be whole numbers, 0 or more", seen="negative ones")
+        highest = int(max(axon.max(), fibre.max()))
+        if highest > count:
+            raise MaskError("a label is higher than the count", seen=f"{highest} of {count}")
+        if np.any((axon > 0) & (axon != fibre)):
+            raise MaskError("an axon has pixels outside the fibre of its id")
+        present[axon] = True
+    missing = np.flatnonzero(~present[1:]) + 1
     if missing.size:
         raise MaskError("ids without an axon", seen=", ".join(map(str, missing[:10])))
-
-
-@dataclass(frozen=True, eq=False)
-class _Outline:
-    """What is measured of axons and of fibres alike; each array has one value per object."""
-
-    area: NDArray[np.float64]
-    centroid: tuple[NDArray[np.float64], NDArray[np.float64]]
-    box: tuple[Array, Array, Array, Array]
-    perimeter: NDArray[np.float64]
-    eccentricity: NDArray[np.float64]
-    orientation: NDArray[np.float64]
-    solidity: NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class _Runs:
-    """Every horizontal run of a label, sorted by label and then in raster order.
-
-    ``obj`` counts from 0; ``end`` is exclusive; ``first`` holds each object's first run.
-    """
-
-    obj: NDArray[np.int64]
-    row: NDArray[np.int64]
-    start: NDArray[np.int64]
-    end: NDArray[np.int64]
-    first: NDArray[np.int64]
-
-
-def _outline(labels: NDArray[np.int32], count: int) -> _Outline:
-    if count == 0:
-        none, whole = np.zeros(0), np.zeros(0, dtype=np.int64)
-        return _Outline(none, (none, none), (whole,) * 4, none, none, none, none)
-    runs = _runs(labels)
-    box = (
-        runs.row[runs.first],
-        np.minimum.reduceat(runs.start, runs.first),
-        np.maximum.reduceat(runs.row, runs.first) + 1,
-        np.maximum.reduceat(runs.end, runs.first),
-    )
-    area, row, col, rr, cc, rc = _moments(runs, box[0], box[1])
-    spread = np.hypot(rr - cc, 2 * rc)
-    directed = spread > _ISOTROPIC * (rr + cc)
-    angle = 0.5 * np.arctan2(2 * rc, rr - cc)
-    angle = np.where(angle <= -np.pi / 2, np.pi / 2, angle)
-    return _Outline(
-        area=area,
-        centroid=(box[0] + row, box[1] + col),
-        box=box,
-        perimeter=_perimeters(labels, count),
-        eccentricity=np.where(directed, np.sqrt(2 * spread / (rr + cc + spread)), 0.0),
-        orientation=np.where(directed, angle, np.nan),
-        solidity=area / _hull_pixels(runs, count),
-    )
-
-
-def _runs(labels: NDArray[np.int32]) -> _Runs:
-    starts_here = np.ones(labels.shape, dtype=bool)
-    np.not_equal(labels[:, 1:], labels[:, :-1], out=starts_here[:, 1:])
-    at = np.flatnonzero(starts_here)
-    ids = labels.ravel()[at].astype(np.int64)
-    length = np.diff(at, append=labels.size)
-    kept = np.flatnonzero(ids)
-    kept = kept[np.argsort(ids[kept], kind="stable")]
-    row, start = np.divmod(at[kept], labels.shape[1])
-    obj = ids[kept] - 1
-    first = np.flatnonzero(np.diff(obj, prepend=-1))
-    return _Runs(obj, row, start, start + length[kept], first)
-
-
-def _moments(runs: _Runs, top: Array, left: Array) -> tuple[NDArray[np.float64], ...]:
-    """Area; mean row and column from the box's corner; second central moments rr, cc, rc.
-
-    The sums are whole numbers, so that mirrored objects differ only in the last rounding.
-    """
-    n = runs.end - runs.start
-    r = runs.row - top[runs.obj]
-    c = runs.start - left[runs.obj]
-    col_sum = n * c + n * (n - 1) // 2
-    col_squares = n * c * c + c * n * (n - 1) + (n - 1) * n * (2 * n - 1) // 6
-    area, row, col, rr, cc, rc = (
-        np.add.reduceat(term, runs.first).astype(np.float64)
-        for term in (n, n * r, col_sum, n * r * r, col_squares, r * col_sum)
-    )
-    row, col = row / area, col / area
-    pixel = 1 / 12
-    return (
-        area,
-        row,
-        col,
-        rr / area - row**2 + pixel,
-        cc / area - col**2 + pixel,
-        rc / area - row * col,
-    )
-
-
-def _perimeters(labels: NDArray[np.int32], count: int) -> NDArray[np.float64]:
-    """Crofton's formula in four directions, for all labels at once."""
-    padded = np.pad(labels, 1)
-    total = np.zeros(count + 1)
-    inner, less, more = slice(None), slice(None, -1), slice(1, None)
-    diagonal = 1 / np.sqrt(2)
-    for one, other, weight in (
-        ((inner, less), (inner, more), 1.0),
-        ((less, inner), (more, inner), 1.0),
-        ((less, less), (more, more), diagonal),
-        ((less, more), (more, less), diagonal),
-    ):
-        crossed = padded[one] != padded[other]
-        for side in (one, other):
-            total += weight * np.bincount(padded[side][crossed], minlength=count + 1)
-    return total[1:] * np.pi / 8
-
-
-def _hull_pixels(runs: _Runs, count: int) -> NDArray[np.float64]:
-    """Pixels whose centres lie in each object's convex hull, by Pick's theorem.
-
-    With A the hull's area and B the grid points on its outline, A + B / 2 + 1 grid points lie in
-    or on it; an outline that has shrunk to a line is counted there and back, and a point is 1.
-    """
-    line = np.flatnonzero(np.diff(runs.obj, prepend=-1) | np.diff(runs.row, prepend=-1))
-    last = np.append(line[1:], runs.obj.size) - 1
-    obj, row, left, right = runs.obj[line], runs.row[line], runs.start[line], runs.end[last] - 1
-    left_area, left_points = _hull_side(obj, row, left, count)
-    right_area, right_points = _hull_side(obj, row, -right, count)
-    first = np.flatnonzero(np.diff(obj, prepend=-1))
-    final = np.append(first[1:], obj.size) - 1
-    ends = (right - left)[first] + (right - left)[final]
-    points: NDArray[np.float64] = (
-        -(left_area + right_area) / 2 + (left_points + right_points + ends) / 2 + 1
-    )
-    return points
-
-
-def _hull_side(
-    obj: Array, row: Array, col: Array, count: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Twice the area between the column axis and each hull's low side, and its grid points.
-
-    A point that is not strictly below the line through its two neighbours is no corner of the
-    hull; all such points of all objects are dropped at once, until none is left.
-    """
-    area, points = np.zeros(count), np.zeros(count)
-    while obj.size:
-        same = obj[1:] == obj[:-1]
-        dr, dc = np.diff(row), np.diff(col)
-        drop = np.zeros(obj.size, dtype=bool)
-        drop[1:-1] = same[1:] & same[:-1] & (dc[:-1] * dr[1:] >= dc[1:] * dr[:-1])
-        unfinished = np.zeros(count, dtype=bool)
-        unfinished[obj[drop]] = True
-        done = same & ~unfinished[obj[1:]]
-        at, dr, dc = obj[1:][done], dr[done], dc[done]
-        both = col[1:][done] + col[:-1][done]
-        area += np.bincount(at, weights=both * dr, minlength=count)
-        points += np.bincount(at, weights=np.gcd(dr, dc), minlength=count)
-        keep = unfinished[obj] & ~drop
-        obj, row, col = obj[keep], row[keep], col[keep]
-    return area, points

@@ -69,7 +69,7 @@ def test_measurements_hold_by_construction(classes: np.ndarray, way: InstanceSet
     assert ((g > 0) & (g < 1)).all()
     for kind in ("axon", "fibre"):
         assert ((table[f"{kind}_solidity"] > 0) & (table[f"{kind}_solidity"] <= 1)).all()
-        assert ((table[f"{kind}_eccentricity"] >= 0) & (table[f"{kind}_eccentricity"] < 1)).all()
+        assert ((table[f"{kind}_eccentricity"] >= 0) & (table[f"{kind}_eccentricity"] <= 1)).all()
         angle = table[f"{kind}_orientation_rad"]
         angle = angle[np.isfinite(angle)]
         assert ((angle > -np.pi / 2) & (angle <= np.pi / 2)).all()

@@ -47,7 +47,7 @@ def test_disc_and_annulus_converge_to_closed_form() -> None:
         }
         worst.append(max(abs(table[name][0] / value - 1) for name, value in truth.items()))
         assert np.sqrt(1 - table["axon_eccentricity"][0] ** 2) > 1 - 0.5 / outer  # axis ratio
-        assert table["axon_solidity"][0] == table["fibre_solidity"][0] == 1
+        assert table["axon_solidity"][0] > 1 - 2 / outer
     assert worst[0] < 0.05
     assert worst[1] < 0.01
     assert worst[2] < 0.002
@@ -73,7 +73,7 @@ def test_square_is_isotropic_and_a_line_is_not() -> None:
     assert np.isnan(square["axon_orientation_rad"][0])
     upright = of([[0, 2, 0]] * 5).table
     assert upright["axon_orientation_rad"][0] == 0
-    assert upright["axon_eccentricity"][0] == pytest.approx(np.sqrt(1 - 1 / 25))
+    assert upright["axon_eccentricity"][0] == 1
     assert of([[2] * 5]).table["axon_orientation_rad"][0] == np.pi / 2
 
 
@@ -101,11 +101,11 @@ def test_every_column_against_an_independent_implementation() -> None:
         props = regionprops_table(labels, properties=(*names, "centroid", "image"))
         assert np.array_equal(fibres.table[f"{kind}_area_px2"], props["area"])
         assert np.allclose(fibres.table[f"{kind}_perimeter_px"], props["perimeter_crofton"])
-        high, low = (props[f"inertia_tensor_eigvals-{i}"] + 1 / 12 for i in (0, 1))
+        high, low = (props[f"inertia_tensor_eigvals-{i}"] for i in (0, 1))
         assert np.allclose(fibres.table[f"{kind}_eccentricity"], np.sqrt(1 - low / high))
         turn = fibres.table[f"{kind}_orientation_rad"] - props["orientation"]
         assert np.allclose(np.sin(turn[np.isfinite(turn)]), 0)
-        hull = [convex_hull_image(m, offset_coordinates=False).sum() for m in props["image"]]
+        hull = [convex_hull_image(m).sum() for m in props["image"]]
         assert np.allclose(fibres.table[f"{kind}_solidity"], props["area"] / np.array(hull))
         if kind == "axon":
             assert np.allclose(fibres.table["centroid_row_px"], props["centroid-0"])
@@ -120,7 +120,7 @@ def test_spiked_hull_needs_many_passes_and_is_still_exact() -> None:
     mask = np.hypot(row - 50, col - 50) <= 40
     mask[50, 50:160] = True
     mask[20:80, 0:12] = True
-    expected = mask.sum() / convex_hull_image(mask, offset_coordinates=False).sum()
+    expected = mask.sum() / convex_hull_image(mask).sum()
     assert of(np.where(mask, 2, 0)).table["axon_solidity"][0] == pytest.approx(expected, rel=1e-12)
 
 
