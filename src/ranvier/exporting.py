@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +12,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranvier.calibration import PixelSize
-from ranvier.errors import OutputExistsError
-from ranvier.micrograph import AXON, MYELIN, Array, Fibres, Segmentation
+from ranvier.errors import OutputExistsError, SettingsError
+from ranvier.micrograph import AXON, MYELIN, Fibres, Segmentation
+from ranvier.pictures import instance_map_png, overlay_png, png
+from ranvier.rois import geojson, imagej_rois
+from ranvier.tables import table_csv, table_parquet, table_xlsx
 from ranvier.writing import make_folder, write_atomically
+
+__all__ = [
+    "EXPORT_ENDINGS",
+    "MASK_LEVELS",
+    "export_files",
+    "geojson",
+    "imagej_rois",
+    "instance_map_png",
+    "instances_tiff",
+    "json_bytes",
+    "mask_files",
+    "overlay_png",
+    "png",
+    "save",
+    "table_csv",
+    "table_files",
+    "table_parquet",
+    "table_xlsx",
+]
 
 MASK_LEVELS = (0, 127, 255)
 """Grey levels of background, myelin and axon in a combined mask."""
-AXON_COLOUR = (30, 110, 255)
-MYELIN_COLOUR = (255, 60, 40)
-OUTLINE_COLOUR = (255, 220, 0)
-_OPACITY = 0.4
-_STRETCH_PERCENT = (0.5, 99.5)
-_ROWS_AT_A_TIME = 512
+EXPORT_ENDINGS: Mapping[str, str] = {
+    "xlsx": "_morphometrics.xlsx",
+    "parquet": "_morphometrics.parquet",
+    "geojson": "_fibres.geojson",
+    "rois": "_rois.zip",
+    "colours": "_instances.png",
+}
+"""Kinds of export, and the ending of each one's name."""
 
 
 def mask_files(classes: NDArray[np.uint8]) -> dict[str, bytes]:
@@ -42,7 +64,7 @@ def mask_files(classes: NDArray[np.uint8]) -> dict[str, bytes]:
 
 
 def instances_tiff(labels: NDArray[np.int32], pixel_size: PixelSize | None) -> bytes:
-    """The label image as int32 OME-TIFF, its values the ids of the table, with the pixel size where it is known."""
+    """The label image as uint32 OME-TIFF, its values the ids of the table, with the pixel size where it is known."""
     import tifffile
 
     metadata: dict[str, Any] = {"axes": "YX"}
@@ -52,7 +74,9 @@ def instances_tiff(labels: NDArray[np.int32], pixel_size: PixelSize | None) -> b
     buffer = io.BytesIO()
     tifffile.imwrite(
         buffer,
-        labels,
+        np.ascontiguousarray(labels, dtype=np.int32).view(
+            np.uint32
+        ),  # signed samples are rare in OME readers
         ome=True,
         compression="zlib",
         predictor=True,
@@ -82,74 +106,47 @@ def table_files(fibres: Fibres) -> dict[str, bytes]:
     }
 
 
-def table_csv(table: Mapping[str, Array]) -> bytes:
-    """The table as CSV: UTF-8, one header line, a comma between values, an empty cell where there is no value."""
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(table)
-    columns = [_cells(values) for values in table.values()]
-    writer.writerows(zip(*columns, strict=True))
-    return buffer.getvalue().encode()
+_WRITERS: Mapping[str, Callable[[Fibres, Mapping[str, Any] | None], bytes]] = {
+    "xlsx": table_xlsx,
+    "parquet": lambda fibres, _: table_parquet(fibres),
+    "geojson": lambda fibres, _: geojson(fibres),
+    "rois": lambda fibres, _: imagej_rois(fibres),
+    "colours": lambda fibres, _: instance_map_png(fibres.instances, pixel_size=fibres.pixel_size),
+}
 
 
-def _cells(values: Array) -> list[Any]:
-    if values.dtype.kind != "f":
-        return list(values.tolist())
-    return ["" if math.isnan(v) else repr(v) for v in values.tolist()]
-
-
-def overlay_png(
-    pixels: Array, classes: NDArray[np.uint8], fibres: NDArray[np.int32] | None
-) -> bytes:
-    """The micrograph with axons in blue, myelin in red and each fibre's outline in yellow, as PNG.
+def export_files(
+    fibres: Fibres, kinds: Iterable[str], *, summary: Mapping[str, Any] | None = None
+) -> dict[str, bytes]:
+    """Measured fibres in the forms that other programs read: name's ending to content.
 
     Parameters
     ----------
-    pixels
-        Grey levels, shape (rows, columns); shown from their 0.5th to their 99.5th percentile.
-    classes
-        uint8, the same shape.
     fibres
-        Label image whose borders are drawn, or None for no outlines.
+        What was measured.
+    kinds
+        Which forms, of ``EXPORT_ENDINGS``.
+    summary
+        The image's figures, for the workbook's sheet "Image".
+
+    Raises
+    ------
+    SettingsError
+        There is no such kind.
+    OutputError
+        There are more fibres than the workbook has rows.
+    MissingExtraError
+        Parquet was asked for and PyArrow is not installed.
     """
-    low, high = _shown_range(pixels)
-    out = np.empty((*pixels.shape, 3), dtype=np.uint8)
-    for top in range(0, pixels.shape[0], _ROWS_AT_A_TIME):
-        rows = slice(top, top + _ROWS_AT_A_TIME)
-        grey = np.clip((pixels[rows].astype(np.float32) - low) * (255 / (high - low)), 0, 255)
-        colour = np.repeat(grey[..., None], 3, axis=2)
-        for value, paint in ((MYELIN, MYELIN_COLOUR), (AXON, AXON_COLOUR)):
-            where = classes[rows] == value
-            colour[where] = colour[where] * (1 - _OPACITY) + np.array(paint, np.float32) * _OPACITY
-        out[rows] = colour.round()
-    if fibres is not None:
-        out[_outlines(fibres)] = OUTLINE_COLOUR
-    return png(out)
-
-
-def _shown_range(pixels: Array) -> tuple[float, float]:
-    step = max(1, int(math.sqrt(pixels.size / 4e6)))
-    low, high = np.percentile(pixels[::step, ::step], _STRETCH_PERCENT)
-    return float(low), float(high) if high > low else float(low) + 1.0
-
-
-def _outlines(labels: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Find the border pixels of fibres; between two touching fibres, only those of the one above or to the left."""
-    edge = np.zeros(labels.shape, dtype=bool)
-    edge[:, :-1] |= (labels[:, :-1] != labels[:, 1:]) & (labels[:, :-1] > 0)
-    edge[:-1] |= (labels[:-1] != labels[1:]) & (labels[:-1] > 0)
-    edge[:, 1:] |= (labels[:, :-1] == 0) & (labels[:, 1:] > 0)
-    edge[1:] |= (labels[:-1] == 0) & (labels[1:] > 0)
-    return edge
-
-
-def png(pixels: NDArray[np.uint8]) -> bytes:
-    """8-bit grey (rows, columns) or RGB (rows, columns, 3) as PNG."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=3)
-    return buffer.getvalue()
+    wanted = tuple(dict.fromkeys(kinds))
+    unknown = [kind for kind in wanted if kind not in EXPORT_ENDINGS]
+    if unknown:
+        raise SettingsError(
+            "no such export",
+            seen=", ".join(map(str, unknown)),
+            fix=f"Choose from {', '.join(EXPORT_ENDINGS)}",
+        )
+    return {EXPORT_ENDINGS[kind]: _WRITERS[kind](fibres, summary) for kind in wanted}
 
 
 def json_bytes(value: Any) -> bytes:

@@ -53,7 +53,7 @@ def test_instances_keep_ids_beyond_16_bits_and_the_pixel_size(size):
         assert file.is_ome
         back = file.asarray()
         xml = file.ome_metadata
-    assert back.dtype == np.int32
+    assert back.dtype == np.uint32
     assert np.array_equal(back, labels)
     assert ('PhysicalSizeX="0.07"' in xml) == (size is not None)
 
