@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from ranvier.errors import InputError, RanvierError, ReadError
-from ranvier.pipeline import MaskSet, Options, Outcome
+from ranvier.jobs import MaskSet, Options, Outcome
+from ranvier.pipeline import NERVE_NAMES
 from ranvier.reading import is_image
 from ranvier.results import OUTPUT_ENDINGS, RUN, stem_of
 
@@ -158,7 +159,7 @@ def _reason_to_skip(path: Path, *, named: bool) -> str:
     """Why a file that a path or glob stands for is not segmented; empty if it is."""
     if _is_own_result(path):
         return "a result of an earlier run"
-    if not named and _split_mask_name(path) is not None:
+    if not named and (_split_mask_name(path) is not None or _is_nerve(path)):
         return NAMED_LIKE_A_MASK
     return ""
 
@@ -181,7 +182,7 @@ def _said(text: str, error: Exception) -> str:
 def _images_in(folder: Path, left_out: list[Outcome]) -> list[Path]:
     """Images in a folder. Results of earlier runs are left out; files named like masks too, and that is said."""
     inside = [p for p in sorted(folder.iterdir()) if _is_candidate(p)]
-    masks = [p for p in inside if _split_mask_name(p) is not None]
+    masks = [p for p in inside if _split_mask_name(p) is not None or _is_nerve(p)]
     left_out += [Outcome(p, "skipped", message=NAMED_LIKE_A_MASK) for p in masks]
     images = [p for p in inside if p not in masks]
     if not images:
@@ -216,7 +217,7 @@ def _groups_in(folder: Path) -> list[tuple[str, dict[str, Path]]]:
         split = _split_mask_name(path)
         if split is not None:
             kinds.setdefault(split[0], {})[split[1]] = path
-        elif not _is_result_name(path):
+        elif not _is_result_name(path) and not _is_nerve(path):
             others.append((stem_of(path), {"axonmyelin": path}))
     if not kinds and not others:
         raise InputError("no mask in this folder", where=folder)
@@ -246,6 +247,11 @@ def _split_mask_name(path: Path) -> tuple[str, str] | None:
         ):
             return base.removesuffix(ending), kind
     return None
+
+
+def _is_nerve(path: Path) -> bool:
+    """Whether a file is named like the mask of a nerve."""
+    return stem_of(path).removesuffix("-manual").endswith(NERVE_NAMES)
 
 
 def _together(stem: str, files: dict[str, Path]) -> MaskSet:

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ranvier.errors import MaskError, PixelSizeError
-from ranvier.exporting import mask_files, overlay_png, table_files
-from ranvier.inference import InferenceSettings, Model, Progress, segment
+from ranvier.exporting import (
+    EXPORT_ENDINGS,
+    export_files,
+    mask_files,
+    overlay_png,
+    table_csv,
+    table_files,
+)
+from ranvier.fascicles import Fascicles, FascicleSettings, measure_fascicles
+from ranvier.inference import Model, Progress, segment
 from ranvier.instances import InstanceSettings, separate
+from ranvier.jobs import MaskSet, Options, Outcome
 from ranvier.masks import classes_from_mask, classes_from_masks
 from ranvier.micrograph import Fibres, Micrograph, Segmentation
-from ranvier.morphometrics import measure
+from ranvier.morphometrics import MeasureSettings, measure
 from ranvier.provenance import Clock, file_sha256, own_version, versions
-from ranvier.reading import Limits, read
+from ranvier.reading import read
 from ranvier.results import (
+    FASCICLES,
     MASK_ENDINGS,
     OVERLAY,
     TABLE_ENDINGS,
-    Existing,
     Place,
     check_room,
     identity,
@@ -31,82 +41,10 @@ from ranvier.results import (
     stem_of,
 )
 from ranvier.summary import summarise
+from ranvier.tissue import find_tissue
 
-Status = Literal["done", "skipped", "failed"]
-DEFAULT_FOLDER = "ranvier"
-
-
-@dataclass(frozen=True)
-class Options:
-    """Everything that a user can choose for one image, beside the model.
-
-    Attributes
-    ----------
-    output
-        Folder for the results; None is a folder ``ranvier`` beside each input.
-    pixel_size
-        Micrometres per pixel; overrides what the file says.
-    page, channel
-        Which image of a file that holds several.
-    limits
-        What is refused before decoding.
-    inference, instances
-        Settings of those stages.
-    existing
-        What to do where results are there already.
-    """
-
-    output: Path | None = None
-    pixel_size: float | None = None
-    page: int | None = None
-    channel: int | str | None = None
-    limits: Limits = field(default_factory=Limits)
-    inference: InferenceSettings = field(default_factory=InferenceSettings)
-    instances: InstanceSettings = field(default_factory=InstanceSettings)
-    existing: Existing = "refuse"
-
-    def folder_for(self, path: Path) -> Path:
-        """Where the results of one input go."""
-        return self.output if self.output is not None else path.parent / DEFAULT_FOLDER
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one input.
-
-    Attributes
-    ----------
-    message
-        The error, for a failed input.
-    summary
-        Image-level figures; see :func:`ranvier.summary.summarise`.
-    pixel_size
-        As it is shown to the user.
-    """
-
-    path: Path
-    status: Status
-    message: str = ""
-    outputs: tuple[Path, ...] = ()
-    summary: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    pixel_size: str = ""
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class MaskSet:
-    """The mask files of one image: one with three levels, or an axon mask and a myelin mask.
-
-    Attributes
-    ----------
-    names_both
-        Whether the name of a single file says that it holds both classes.
-    """
-
-    stem: str
-    files: tuple[Path, ...]
-    names_both: bool = False
+NERVE_NAMES = ("_seg-nerve", "_seg-fascicles")
+"""Endings of the names of masks that say where the nerve, or its fascicles, are."""
 
 
 def segment_file(
@@ -119,32 +57,28 @@ def segment_file(
     RanvierError
         The file, the settings or the place for results cannot be used.
     """
-    endings = (*MASK_ENDINGS, *TABLE_ENDINGS, OVERLAY)
-    place = Place(options.folder_for(path), stem_of(path), endings)
+    nerve = _nerve_mask(path.parent, stem_of(path), options)
+    place = _place(path, stem_of(path), options, MASK_ENDINGS, nerve)
     about: dict[str, Any] = {
         "command": "segment",
         **model.description,
-        "settings": {
-            "inference": asdict(options.inference),
-            "instances": asdict(options.instances),
-        },
+        "settings": {"inference": asdict(options.inference), **_settings(options)},
     }
-    if options.existing == "skip" and is_current(
-        place, _identity(about, [file_sha256(path)], options)
-    ):
+    if _is_done(place, about, [path, *([nerve] if nerve else [])], options):
         return Outcome(path, "skipped")
-    check_room(place, options.existing)
     clock = Clock()
     micrograph = _read(path, options, channel=options.channel)
     clock.lap("reading")
     segmentation = segment(micrograph, model, settings=options.inference, progress=progress)
     clock.lap("segmenting")
-    fibres = measure_segmentation(segmentation, settings=options.instances)
+    work = _Work(place, path, [micrograph], about, clock, options)
+    found = _measured(work, segmentation, nerve, pixels=micrograph.pixels)
     clock.lap("measuring")
-    files = mask_files(segmentation.classes) | table_files(fibres)
-    files[OVERLAY] = overlay_png(micrograph.pixels, segmentation.classes, fibres.instances.fibres)
+    files = mask_files(segmentation.classes) | _files(
+        found, options, shown=micrograph.pixels, classes=segmentation.classes
+    )
     clock.lap("exporting")
-    return _published(_Work(place, path, [micrograph], about, clock), files, fibres, options)
+    return _published(work, files, found)
 
 
 def measure_masks(masks: MaskSet, options: Options) -> Outcome:
@@ -156,25 +90,140 @@ def measure_masks(masks: MaskSet, options: Options) -> Outcome:
         A mask, the settings or the place for results cannot be used.
     """
     path = masks.files[0]
-    place = Place(options.folder_for(path), masks.stem, (*TABLE_ENDINGS, OVERLAY))
-    about = {"command": "measure", "settings": {"instances": asdict(options.instances)}}
-    if options.existing == "skip":
-        hashes = [file_sha256(p) for p in masks.files]
-        if is_current(place, _identity(about, hashes, options)):
-            return Outcome(path, "skipped")
-    check_room(place, options.existing)
+    nerve = _nerve_mask(path.parent, masks.stem, options)
+    place = _place(path, masks.stem, options, (), nerve)
+    about = {"command": "measure", "settings": _settings(options)}
+    if _is_done(place, about, [*masks.files, *([nerve] if nerve else [])], options):
+        return Outcome(path, "skipped")
     clock = Clock()
     planes = [_read(p, options) for p in masks.files]
     segmentation = _segmentation_of(planes, masks)
     clock.lap("reading")
-    fibres = measure_segmentation(segmentation, settings=options.instances)
+    work = _Work(place, path, planes, about, clock, options)
+    found = _measured(work, segmentation, nerve)
     clock.lap("measuring")
-    files = table_files(fibres)
-    files[OVERLAY] = overlay_png(
-        segmentation.classes, segmentation.classes, fibres.instances.fibres
-    )
+    files = _files(found, options, shown=segmentation.classes, classes=segmentation.classes)
     clock.lap("exporting")
-    return _published(_Work(place, path, planes, about, clock), files, fibres, options)
+    return _published(work, files, found)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is known of one set of results before they are written; ``read`` grows as files are read."""
+
+    place: Place
+    path: Path
+    read: list[Micrograph]
+    about: dict[str, Any]
+    clock: Clock
+    options: Options
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What was measured in one image."""
+
+    fibres: Fibres
+    summary: Mapping[str, Any]
+    fascicles: Fascicles | None = None
+
+
+def _nerve_mask(folder: Path, stem: str, options: Options) -> Path | None:
+    """The mask of the nerve that was named, or lies beside an image or its masks."""
+    if options.fascicles is not None:
+        return options.fascicles
+    names = {f"{stem}{name}" for name in NERVE_NAMES}
+    present = [p for p in sorted(folder.glob("*")) if stem_of(p).removesuffix("-manual") in names]
+    if len(present) > 1:
+        raise MaskError(
+            "several masks of the nerve beside one image",
+            where=folder,
+            seen=", ".join(path.name for path in present),
+            fix="Say which one with --fascicles",
+        )
+    return present[0] if present else None
+
+
+def _place(
+    path: Path, stem: str, options: Options, more: tuple[str, ...], nerve: Path | None
+) -> Place:
+    endings = (*more, *TABLE_ENDINGS, OVERLAY, *(EXPORT_ENDINGS[kind] for kind in options.exports))
+    if nerve is not None:
+        endings += (FASCICLES,)
+    return Place(options.folder_for(path), stem, tuple(dict.fromkeys(endings)))
+
+
+def _settings(options: Options) -> dict[str, Any]:
+    """Settings of the stages after segmenting, as they are recorded."""
+    return {
+        "instances": asdict(options.instances),
+        "measuring": asdict(options.measuring),
+        "summary": asdict(options.summary),
+        "numbers": options.numbers,
+        "fascicle_labels": options.fascicle_labels,
+    }
+
+
+def _is_done(place: Place, about: Mapping[str, Any], inputs: list[Path], options: Options) -> bool:
+    """Whether current results are there and are to be kept; if not, whether new ones may be written."""
+    if options.existing == "skip" and is_current(
+        place, _identity(about, [file_sha256(p) for p in inputs], options)
+    ):
+        return True
+    check_room(place, options.existing)
+    return False
+
+
+def _measured(
+    work: _Work,
+    segmentation: Segmentation,
+    nerve: Path | None,
+    *,
+    pixels: NDArray[Any] | None = None,
+) -> _Found:
+    """Measure the fibres, and the image or its nerve as a whole."""
+    options = work.options
+    fibres = measure_segmentation(
+        segmentation, settings=options.instances, measuring=options.measuring
+    )
+    if nerve is None:
+        tissue = find_tissue(fibres.instances, pixels=pixels)
+        fascicles, inside = None, None
+    else:
+        mask = read(nerve, limits=options.limits)
+        work.read.append(replace(mask, notes=(*mask.notes, f"nerve from {nerve.name}")))
+        settings = FascicleSettings(
+            labels=options.fascicle_labels, include_border=options.summary.include_border
+        )
+        fascicles = measure_fascicles(mask.pixels, fibres, settings=settings)
+        tissue = find_tissue(fibres.instances, mask=fascicles.labels > 0)
+        inside = tissue.holds(fibres)
+    summary = summarise(
+        fibres,
+        shape=segmentation.shape,
+        settings=options.summary,
+        tissue_px=tissue.pixels,
+        tissue_source=tissue.source,
+        in_tissue=inside,
+    )
+    return _Found(fibres, summary, fascicles)
+
+
+def _files(
+    found: _Found, options: Options, *, shown: NDArray[Any], classes: NDArray[np.uint8]
+) -> dict[str, bytes]:
+    fibres = found.fibres
+    files = table_files(fibres) | export_files(fibres, options.exports, summary=found.summary)
+    if found.fascicles is not None:
+        files[FASCICLES] = table_csv(found.fascicles.table)
+    files[OVERLAY] = overlay_png(
+        shown,
+        classes,
+        fibres.instances.fibres,
+        numbers=fibres if options.numbers else None,
+        pixel_size=fibres.pixel_size,
+    )
+    return files
 
 
 def _read(path: Path, options: Options, *, channel: int | str | None = None) -> Micrograph:
@@ -226,7 +275,10 @@ def _segmentation_of(planes: list[Micrograph], masks: MaskSet) -> Segmentation:
 
 
 def measure_segmentation(
-    segmentation: Segmentation, *, settings: InstanceSettings | None = None
+    segmentation: Segmentation,
+    *,
+    settings: InstanceSettings | None = None,
+    measuring: MeasureSettings | None = None,
 ) -> Fibres:
     """Measure every fibre of a segmentation.
 
@@ -236,6 +288,8 @@ def measure_segmentation(
         From :func:`ranvier.segment`, or made from masks of any tool with :mod:`ranvier.masks`.
     settings
         How classes become fibres.
+    measuring
+        Model of the axon's shape, and limits of the flags.
 
     Returns
     -------
@@ -243,35 +297,25 @@ def measure_segmentation(
         One row per fibre, in micrometres where the pixel size is known and in pixels otherwise.
     """
     size = segmentation.pixel_size
-    settings = settings or InstanceSettings()
+    found = separate(segmentation.classes, settings=settings or InstanceSettings(), pixel_size=size)
     return measure(
-        separate(segmentation.classes, settings=settings, pixel_size=size), pixel_size=size
+        found,
+        pixel_size=size,
+        settings=measuring or MeasureSettings(),
+        confidence=segmentation.confidence,
     )
 
 
-@dataclass(frozen=True)
-class _Work:
-    """What is known of one set of results before they are written."""
-
-    place: Place
-    path: Path
-    read: list[Micrograph]
-    about: dict[str, Any]
-    clock: Clock
-
-
-def _published(
-    work: _Work, files: Mapping[str, bytes], fibres: Fibres, options: Options
-) -> Outcome:
-    size = fibres.pixel_size
-    summary = summarise(fibres, shape=work.read[0].shape)
+def _published(work: _Work, files: Mapping[str, bytes], found: _Found) -> Outcome:
+    size, options = found.fibres.pixel_size, work.options
     run = {
         "ranvier": own_version(),
         **work.about,
         "inputs": [_input(micrograph, options) for micrograph in work.read],
         "identity": _identity(work.about, [m.sha256 for m in work.read], options),
         "units": "px" if size is None else "um",
-        "summary": summary,
+        "summary": found.summary,
+        **({} if found.fascicles is None else {"fascicles": dict(found.fascicles.totals)}),
         "versions": versions(),
         "started": work.clock.started,
         "seconds": work.clock.laps,
@@ -281,7 +325,7 @@ def _published(
         work.path,
         "done",
         outputs=tuple(outputs),
-        summary=summary,
+        summary=found.summary,
         notes=tuple(dict.fromkeys(note for m in work.read for note in m.notes)),
         pixel_size="unknown, so results are in pixels" if size is None else str(size),
         seconds=work.clock.total(),

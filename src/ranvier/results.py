@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ranvier.errors import OutputError, OutputExistsError, SettingsError
-from ranvier.exporting import json_bytes
+from ranvier.exporting import EXPORT_ENDINGS, json_bytes
 from ranvier.provenance import file_sha256
 from ranvier.writing import make_folder, write_atomically
 
@@ -27,7 +27,17 @@ RUN = "_run.json"
 MASK_ENDINGS = ("_seg-axon.png", "_seg-myelin.png", "_seg-axonmyelin.png")
 TABLE_ENDINGS = ("_instances.tif", "_morphometrics.csv")
 OVERLAY = "_overlay.png"
-OUTPUT_ENDINGS = (*MASK_ENDINGS, *TABLE_ENDINGS, OVERLAY, RUN)
+FASCICLES = "_fascicles.csv"
+DEFAULT_ENDINGS = (*MASK_ENDINGS, *TABLE_ENDINGS, OVERLAY, RUN)
+"""What segmenting writes unless more is asked for."""
+OUTPUT_ENDINGS = (
+    *MASK_ENDINGS,
+    *TABLE_ENDINGS,
+    OVERLAY,
+    FASCICLES,
+    *EXPORT_ENDINGS.values(),
+    RUN,
+)
 _LISTS = ("outputs", "replaced", "kept")
 
 

@@ -16,7 +16,7 @@ import tifffile
 from PIL import Image
 
 from ranvier.apps.cli import main
-from ranvier.results import OUTPUT_ENDINGS
+from ranvier.results import DEFAULT_ENDINGS
 
 
 @pytest.fixture
@@ -56,12 +56,12 @@ def test_one_image_in_seven_files_out(run, sem):
     results = sem.parent / "ranvier"
     assert (code, err) == (0, "")
     assert "0.1 um per pixel (pixel_size_in_micrometer.txt)" in out
-    assert endings(results) == set(OUTPUT_ENDINGS)
+    assert endings(results) == set(DEFAULT_ENDINGS)
     assert {p: p.read_bytes() for p in before} == before
     rows = table(results / "sem_morphometrics.csv")
     labels = tifffile.imread(results / "sem_instances.tif")
     assert {int(r["id"]) for r in rows} == set(np.unique(labels)) - {0}
-    assert labels.dtype == np.int32
+    assert labels.dtype == np.uint32
     assert f"{len(rows)} fibres" in out
     record = json.loads((results / "sem_run.json").read_text())
     assert record["complete"]
@@ -77,9 +77,13 @@ def test_measure_on_our_masks_gives_our_table(run, sem, tmp_path):
         out = tmp_path / "again" / masks.name
         code, said, err = run("measure", masks, "-o", out, "--pixel-size", "0.1")
         assert (code, err) == (0, ""), said
-        assert (out / "sem_morphometrics.csv").read_bytes() == (
-            results / "sem_morphometrics.csv"
-        ).read_bytes()
+        ours, theirs = (
+            table(results / "sem_morphometrics.csv"),
+            table(out / "sem_morphometrics.csv"),
+        )
+        assert {row.pop("confidence") for row in theirs} == {""}  # masks do not tell it
+        assert all(0.3 < float(row.pop("confidence")) <= 1 for row in ours)
+        assert theirs == ours
         assert (out / "sem_instances.tif").read_bytes() == (
             results / "sem_instances.tif"
         ).read_bytes()
@@ -207,10 +211,10 @@ def test_odd_names_stop_nobody(run, sem, tmp_path):
 def test_an_unexpected_failure_stops_nobody(run, sem, examples, monkeypatch):
     from ranvier import pipeline
 
-    def breaks(pixels, *rest):
+    def breaks(pixels, *rest, **more):
         if pixels.shape == (448, 576):
             raise ZeroDivisionError("surprise")
-        return overlay(pixels, *rest)
+        return overlay(pixels, *rest, **more)
 
     overlay = pipeline.overlay_png
     monkeypatch.setattr(pipeline, "overlay_png", breaks)

@@ -11,10 +11,12 @@ from typing import Any
 
 import click
 
+from ranvier.apps.options import chosen_options, common
 from ranvier.apps.showing import LazyGroup, ProgressBar, failing, show_outcomes
 from ranvier.errors import RanvierError
 
 _LAZY = {
+    "summarise": "ranvier.apps.cli_summarise:summarise",
     "models": "ranvier.apps.cli_models:models",
     "doctor": "ranvier.apps.cli_models:doctor",
     "train": "ranvier.apps.cli_train:train",
@@ -27,62 +29,9 @@ def cli() -> None:
     """Find axons and their myelin in any micrograph, and measure every fibre."""
 
 
-def _common(command: Any) -> Any:
-    """Options that segment and measure share."""
-    for option in reversed(
-        [
-            click.option(
-                "-o",
-                "--output",
-                type=click.Path(path_type=Path),
-                metavar="DIR",
-                help="Folder for the results. [default: a folder ranvier/ beside each input]",
-            ),
-            click.option(
-                "--pixel-size",
-                type=float,
-                metavar="UM",
-                help="Micrometres per pixel; overrides what the files say.",
-            ),
-            click.option(
-                "--page",
-                type=click.IntRange(0),
-                metavar="N",
-                help="Which page of a file that has several, from 0.",
-            ),
-            click.option(
-                "--min-axon-area",
-                type=click.IntRange(0),
-                metavar="PX",
-                default=10,
-                show_default=True,
-                help="Smaller axons are not counted as fibres.",
-            ),
-            click.option(
-                "--max-pixels",
-                type=click.IntRange(1),
-                metavar="N",
-                help="Refuse larger images before decoding them.",
-            ),
-            click.option(
-                "--overwrite",
-                is_flag=True,
-                help="Replace results of an earlier run; never other files, nor masks changed by hand.",
-            ),
-            click.option(
-                "--skip-existing",
-                is_flag=True,
-                help="Leave inputs alone whose results are complete.",
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
-
-
 @cli.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@_common
+@common
 @click.option("--channel", metavar="NAME|N", help="Which channel of a file that has several.")
 @click.option(
     "--model",
@@ -122,10 +71,11 @@ def segment(paths: tuple[str, ...], **chosen: Any) -> int:
     """
     from ranvier.cohort import find_images, image_place, run_all
     from ranvier.inference import InferenceSettings, load_model
-    from ranvier.pipeline import Options, segment_file
+    from ranvier.jobs import Options
+    from ranvier.pipeline import segment_file
 
     options = Options(
-        **_options(chosen),
+        **chosen_options(chosen),
         channel=_channel(chosen["channel"]),
         inference=InferenceSettings(zoom=chosen["zoom"], views=int(chosen["views"])),
     )
@@ -142,18 +92,20 @@ def segment(paths: tuple[str, ...], **chosen: Any) -> int:
 
 @cli.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@_common
+@common
 @failing
 def measure(paths: tuple[str, ...], **chosen: Any) -> int:
     """Measure the fibres of masks that exist, from any tool.
 
     PATH is a mask, a folder of masks, or a quoted glob: pairs X_seg-axon.png and X_seg-myelin.png, or masks with
-    three levels (0 / 127 / 255, 0 / 128 / 255 or 0 / 1 / 2 for background, myelin and axon).
+    three levels (0 / 127 / 255, 0 / 128 / 255 or 0 / 1 / 2 for background, myelin and axon). A mask
+    X_seg-nerve.png beside them gives figures of each fascicle.
     """
     from ranvier.cohort import find_masks, mask_place, run_all
-    from ranvier.pipeline import Options, measure_masks
+    from ranvier.jobs import Options
+    from ranvier.pipeline import measure_masks
 
-    options = Options(**_options(chosen))
+    options = Options(**chosen_options(chosen))
     outcomes = run_all(
         find_masks(paths),
         lambda masks: measure_masks(masks, options),
@@ -161,27 +113,6 @@ def measure(paths: tuple[str, ...], **chosen: Any) -> int:
         path_of=lambda masks: masks.files[0],
     )
     return show_outcomes(outcomes)
-
-
-def _options(chosen: dict[str, Any]) -> dict[str, Any]:
-    """Turn the shared options into arguments of :class:`ranvier.pipeline.Options`."""
-    from ranvier.instances import InstanceSettings
-    from ranvier.reading import Limits
-
-    if chosen["overwrite"] and chosen["skip_existing"]:
-        raise click.UsageError("--overwrite and --skip-existing exclude each other")
-    existing = (
-        "overwrite" if chosen["overwrite"] else "skip" if chosen["skip_existing"] else "refuse"
-    )
-    limits = Limits() if chosen["max_pixels"] is None else Limits(max_pixels=chosen["max_pixels"])
-    return {
-        "output": chosen["output"],
-        "pixel_size": chosen["pixel_size"],
-        "page": chosen["page"],
-        "limits": limits,
-        "instances": InstanceSettings(min_axon_area=chosen["min_axon_area"]),
-        "existing": existing,
-    }
 
 
 def _channel(text: str | None) -> int | str | None:

@@ -1,0 +1,191 @@
+"""Options that segment and measure share, and the settings that they stand for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+EXPORTS = ("xlsx", "parquet", "geojson", "rois", "colours")
+"""Kinds of export; a test compares them with ranvier.exporting, which would be slow to load here."""
+
+_PLACES = [
+    click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Folder for the results. [default: a folder ranvier/ beside each input]",
+    ),
+    click.option(
+        "--pixel-size",
+        type=float,
+        metavar="UM",
+        help="Micrometres per pixel; overrides what the files say.",
+    ),
+    click.option(
+        "--page",
+        type=click.IntRange(0),
+        metavar="N",
+        help="Which page of a file that has several, from 0.",
+    ),
+]
+_INSTANCES = [
+    click.option(
+        "--min-axon-area",
+        type=click.IntRange(0),
+        metavar="PX",
+        default=10,
+        show_default=True,
+        help="Smaller axons are not counted as fibres.",
+    ),
+    click.option(
+        "--min-axon-area-um2",
+        type=click.FloatRange(0),
+        metavar="UM2",
+        help="The same in square micrometres, where the pixel size is known.",
+    ),
+    click.option(
+        "--max-hole-area",
+        type=click.IntRange(0),
+        metavar="PX",
+        help="Larger holes in axons and fibres stay open; 0 fills none. [default: fill all]",
+    ),
+    click.option(
+        "--max-hole-area-um2",
+        type=click.FloatRange(0),
+        metavar="UM2",
+        help="The same in square micrometres, where the pixel size is known.",
+    ),
+    click.option(
+        "--max-gap",
+        type=click.IntRange(0),
+        metavar="PX",
+        default=2,
+        show_default=True,
+        help="Widest gap between an axon and an open sheath of its own.",
+    ),
+    click.option(
+        "--max-gap-um",
+        type=click.FloatRange(0),
+        metavar="UM",
+        help="The same in micrometres, where the pixel size is known.",
+    ),
+]
+_MEASURES = [
+    click.option(
+        "--axon-shape",
+        type=click.Choice(["circle", "ellipse"]),
+        default="circle",
+        show_default=True,
+        help="Diameters of the circle of equal area, or minor axes of the ellipse of equal moments.",
+    ),
+    click.option(
+        "--caliber-bins",
+        metavar="A,B,...",
+        help="Edges of bins of axon diameter, in um (px without a pixel size). "
+        "[default: 0,0.25,0.5,1,2,4,8,16 um]",
+    ),
+    click.option(
+        "--include-border",
+        is_flag=True,
+        help="Let means count fibres that the image's border cuts, too.",
+    ),
+    click.option(
+        "--fascicles",
+        type=click.Path(path_type=Path),
+        metavar="MASK",
+        help="Mask of the nerve or its fascicles. [default: X_seg-nerve.* beside the input, if it is there]",
+    ),
+    click.option(
+        "--fascicle-labels",
+        is_flag=True,
+        help="That mask is a label image: each value is one fascicle.",
+    ),
+]
+_FILES = [
+    click.option(
+        "--export",
+        "exports",
+        type=click.Choice([*EXPORTS, "all"]),
+        multiple=True,
+        help="Write the fibres in one more form; may be given several times.",
+    ),
+    click.option("--numbers", is_flag=True, help="Write each fibre's id into the overlay."),
+    click.option(
+        "--max-pixels",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Refuse larger images before decoding them.",
+    ),
+    click.option(
+        "--overwrite",
+        is_flag=True,
+        help="Replace results of an earlier run; never other files, nor masks changed by hand.",
+    ),
+    click.option(
+        "--skip-existing",
+        is_flag=True,
+        help="Leave inputs alone whose results are complete.",
+    ),
+]
+
+
+def common(command: Any) -> Any:
+    """Options that segment and measure share."""
+    for option in reversed([*_PLACES, *_INSTANCES, *_MEASURES, *_FILES]):
+        command = option(command)
+    return command
+
+
+def chosen_options(chosen: dict[str, Any]) -> dict[str, Any]:
+    """Turn the shared options into arguments of :class:`ranvier.jobs.Options`."""
+    from ranvier.instances import InstanceSettings
+    from ranvier.morphometrics import MeasureSettings
+    from ranvier.reading import Limits
+
+    if chosen["overwrite"] and chosen["skip_existing"]:
+        raise click.UsageError("--overwrite and --skip-existing exclude each other")
+    existing = (
+        "overwrite" if chosen["overwrite"] else "skip" if chosen["skip_existing"] else "refuse"
+    )
+    limits = Limits() if chosen["max_pixels"] is None else Limits(max_pixels=chosen["max_pixels"])
+    exports = EXPORTS if "all" in chosen["exports"] else tuple(dict.fromkeys(chosen["exports"]))
+    return {
+        "output": chosen["output"],
+        "pixel_size": chosen["pixel_size"],
+        "page": chosen["page"],
+        "limits": limits,
+        "instances": InstanceSettings(
+            min_axon_area=chosen["min_axon_area"],
+            min_axon_area_um2=chosen["min_axon_area_um2"],
+            max_hole_area=chosen["max_hole_area"],
+            max_hole_area_um2=chosen["max_hole_area_um2"],
+            max_gap_px=chosen["max_gap"],
+            max_gap_um=chosen["max_gap_um"],
+        ),
+        "measuring": MeasureSettings(axon_shape=chosen["axon_shape"]),
+        "summary": _summary(chosen["caliber_bins"], include_border=chosen["include_border"]),
+        "fascicles": chosen["fascicles"],
+        "fascicle_labels": chosen["fascicle_labels"],
+        "exports": exports,
+        "numbers": chosen["numbers"],
+        "existing": existing,
+    }
+
+
+def _summary(bins: str | None, *, include_border: bool) -> Any:
+    from ranvier.summary import SummarySettings
+
+    if bins is None:
+        return SummarySettings(include_border=include_border)
+    try:
+        edges = tuple(float(part) for part in bins.split(","))
+    except ValueError:
+        raise click.BadParameter(
+            f"{bins!r} is not a list of numbers such as 0,1,2,4", param_hint="--caliber-bins"
+        ) from None
+    return SummarySettings(
+        include_border=include_border, caliber_bins_um=edges, caliber_bins_px=edges
+    )
