@@ -15,21 +15,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from ranvier.apps.cli import main
 from ranvier.results import DEFAULT_ENDINGS
-
-
-@pytest.fixture
-def run(capsys):
-    """Run the program in this process: exit code, standard output, standard error."""
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            main([str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        return caught.value.code, out, err
-
-    return call
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.spatial import ConvexHull
@@ -364,3 +366,21 @@ def test_public_measure_takes_settings_and_confidence() -> None:
         measuring=MeasureSettings(axon_shape="ellipse"),
     )
     assert found.table["confidence"].tolist() == pytest.approx([0.4, 0.4])
+
+
+def test_the_docs_name_every_measure_and_its_counterpart() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "measures.md").read_text(encoding="utf-8")
+    for measured in MEASURES:
+        assert f"`{measured.name}`" in page, measured.name
+        if measured.axondeepseg is not None:
+            assert f"`{measured.name}` (`{measured.axondeepseg}`)" in page, measured.name
+
+
+def test_every_column_of_the_other_tools_table_has_a_counterpart() -> None:
+    theirs = (
+        "x0 (px),y0 (px),gratio,axon_area (um^2),axon_perimeter (um),myelin_area (um^2),axon_diam (um),"
+        "myelin_thickness (um),axonmyelin_area (um^2),axonmyelin_perimeter (um),eccentricity,orientation,"
+        "fiber_eccentricity,fiber_orientation,solidity,image_border_touching,bbox_min_y,bbox_min_x,bbox_max_y,"
+        "bbox_max_x"
+    )
+    assert {m.axondeepseg for m in MEASURES} - {None} == set(theirs.split(","))
