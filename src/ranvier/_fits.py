@@ -24,26 +24,42 @@ _FEWEST = 12
 """Points below which nothing is fitted."""
 _LEAST_SHARE = 0.5
 """Share of an outline that must not lie on the image's edge."""
-_EVERY = 64
-"""Of outlines with this many edges or more, every second point is enough."""
+_LOOSEST = 0.15
+"""Largest distance of the points from a circle, root mean square, as a share of its radius or their extent."""
 _STEPS = 40
 Floats = NDArray[np.float64]
 
 
-def fitted_diameters(outlines: Outlines, count: int, *, ellipse: bool) -> Floats:
+def fitted_diameters(
+    outlines: Outlines, edges: NDArray[np.int64], count: int, *, ellipse: bool
+) -> Floats:
     """Diameter of the circle, or minor axis of the ellipse, that fits each object's outline best, in pixels.
 
-    NaN where too little of the outline is inside the image, or where no circle or ellipse fits.
+    Parameters
+    ----------
+    outlines
+        Of the objects.
+    edges
+        Which edges of them to fit, ascending, none on the image's edge.
+    count
+        Number of objects.
+    ellipse
+        An ellipse and not a circle.
+
+    Returns
+    -------
+    diameters
+        NaN where too little of the outline is inside the image, or where no circle or ellipse fits.
     """
     row, col = outlines.midpoints()
-    inside = np.flatnonzero(outlines.other != OUTSIDE)
-    owner = outlines.owner[inside] - 1
-    many = np.bincount(owner, minlength=count)
+    owner = outlines.owner[edges] - 1
+    beyond = np.bincount(outlines.owner[outlines.other == OUTSIDE] - 1, minlength=count)
     whole = np.bincount(outlines.owner - 1, minlength=count)
-    usable = (many >= _FEWEST) & (many >= _LEAST_SHARE * whole)
-    chosen = usable[owner] & ((many[owner] < _EVERY) | (inside % 2 == 0))
-    owner, inside = owner[chosen], inside[chosen]
-    x, y = col[inside].astype(np.float64), row[inside].astype(np.float64)
+    usable = np.bincount(owner, minlength=count) >= _FEWEST
+    usable &= whole - beyond >= _LEAST_SHARE * whole
+    chosen = usable[owner]
+    owner, edges = owner[chosen], edges[chosen]
+    x, y = col[edges].astype(np.float64), row[edges].astype(np.float64)
     number = np.maximum(np.bincount(owner, minlength=count), 1)
     # Centred, and scaled to about 1, so that fourth powers lose no digits.
     x -= (np.bincount(owner, weights=x, minlength=count) / number)[owner]
@@ -53,7 +69,6 @@ def fitted_diameters(outlines: Outlines, count: int, *, ellipse: bool) -> Floats
     x /= scale[owner]
     y /= scale[owner]
     moments = _Moments(owner, x, y, number)
-    diameter = np.full(count, np.nan)
     with np.errstate(all="ignore"):
         diameter = (_ellipse(moments) if ellipse else _circle(moments)) * scale
     diameter[~usable | ~np.isfinite(diameter)] = np.nan
@@ -64,15 +79,19 @@ class _Moments:
     """Means of x^i y^j over the points of each object, taken when they are asked for."""
 
     def __init__(self, owner: NDArray[np.int32], x: Floats, y: Floats, number: Floats) -> None:
-        self._owner, self._x, self._y, self._number = owner, x, y, number
+        self.owner, self.x, self.y, self.number = owner, x, y, number
         self._known: dict[tuple[int, int], Floats] = {}
 
     def __call__(self, i: int, j: int) -> Floats:
         if (i, j) not in self._known:
-            weights = self._power(self._x, i) * self._power(self._y, j)
-            total = np.bincount(self._owner, weights=weights, minlength=self._number.size)
-            self._known[i, j] = total / self._number
+            weights = self._power(self.x, i) * self._power(self.y, j)
+            self._known[i, j] = self.mean(weights)
         return self._known[i, j]
+
+    def mean(self, values: Floats) -> Floats:
+        """Mean over each object's points."""
+        total = np.bincount(self.owner, weights=values, minlength=self.number.size)
+        return total / self.number
 
     @staticmethod
     def _power(values: Floats, exponent: int) -> Floats:
@@ -103,7 +122,13 @@ def _circle(m: _Moments) -> Floats:
     below = 2 * (root * root - root * z + det)
     cx = (zx * (yy - root) - zy * xy) / below
     cy = (zy * (xx - root) - zx * xy) / below
-    return 2 * np.sqrt(cx * cx + cy * cy + z)
+    radius = np.sqrt(cx * cx + cy * cy + z)
+    # Through an outline that is no circle a circle of nearly any size can be laid.
+    off = np.hypot(m.x - cx[m.owner], m.y - cy[m.owner]) - radius[m.owner]
+    loosest = _LOOSEST * np.minimum(
+        radius, 1
+    )  # coordinates are scaled: 1 is the extent of the points
+    return np.where(m.mean(off * off) <= loosest**2, 2 * radius, np.nan)
 
 
 def _ellipse(m: _Moments) -> Floats:

@@ -15,8 +15,14 @@ from ranvier.micrograph import Array, Instances
 
 _SMOOTHING = 2
 """Neighbours on each side that a point of an outline is averaged with, to remove the staircase of pixels."""
-_REACH = 3
-"""A sheath that begins within this many pixels of the axon covers it; up to 2 may be a shrinkage gap."""
+_COVERING = ((1, 0), (2, 0), (2, -1), (2, 1), (3, 0), (2, -2), (2, 2), (3, -1), (3, 1))
+"""Where a sheath begins that covers an edge of the axon: pixels outwards and sideways, within 3 pixels of the edge's
+middle; up to 2 may be a shrinkage gap."""
+_FACING = 0.5
+"""Least cosine between an outer membrane's outward direction and the way straight off the axon. Inner faces of a
+detached sheath look towards the axon, and the ends of an open one sideways."""
+_THIN = 1.5
+"""In a sheath this thin (pixels) any cosine above 0 will do: directions are rounded too much."""
 _EVERY = 64
 """Of outlines with this many edges or more, every second point is enough: they lie 0.7 pixels apart."""
 _WORKERS = 2
@@ -45,11 +51,14 @@ def membranes_of(instances: Instances, *, ellipse: bool) -> Membranes:
     if count == 0:
         return Membranes(*(np.zeros(0),) * 8)
     axon, fibre = trace(instances.axons, count), trace(instances.fibres, count)
+    outer = _outer(axon, fibre, instances)
+    inside = np.flatnonzero(axon.other != OUTSIDE)
     return Membranes(
         _share(axon, _covered(axon, instances), count),
         _share(fibre, fibre.other > 0, count),
-        *_thickness(axon, fibre, instances),
-        *(fitted_diameters(outlines, count, ellipse=ellipse) for outlines in (axon, fibre)),
+        *_statistics(fibre, outer, count=count),
+        fitted_diameters(axon, inside, count, ellipse=ellipse),
+        fitted_diameters(fibre, outer.edge, count, ellipse=ellipse),
     )
 
 
@@ -76,54 +85,71 @@ def _covered(axon: Outlines, instances: Instances) -> NDArray[np.bool_]:
     row, col, down, right = _inner_pixels(axon)
     rows, cols = instances.fibres.shape
     covered = np.zeros(len(axon), dtype=bool)
-    for _ in range(_REACH):
-        row, col = row + down, col + right
-        inside = np.flatnonzero((row >= 0) & (row < rows) & (col >= 0) & (col < cols) & ~covered)
-        at = (row[inside], col[inside])
-        own = (instances.fibres[at] == axon.owner[inside]) & (instances.axons[at] == 0)
-        covered[inside] |= own
+    for outwards, sideways in _COVERING:
+        # Sideways is along the columns where outwards is along the rows, and the other way round.
+        open_yet = np.flatnonzero(~covered)
+        away, along = down[open_yet], right[open_yet]
+        to_row = row[open_yet] + outwards * away + sideways * abs(along)
+        to_col = col[open_yet] + outwards * along + sideways * abs(away)
+        inside = (to_row >= 0) & (to_row < rows) & (to_col >= 0) & (to_col < cols)
+        open_yet, at = open_yet[inside], (to_row[inside], to_col[inside])
+        own = (instances.fibres[at] == axon.owner[open_yet]) & (instances.axons[at] == 0)
+        covered[open_yet] = own
     return covered
 
 
-def _thickness(
-    axon: Outlines, fibre: Outlines, instances: Instances
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """Mean, SD, minimum and maximum of the shortest way from the outer membrane to the inner one."""
+@dataclass(frozen=True, eq=False)
+class _Outer:
+    """Points of outer membranes: indices of their edges, and how far it is to the axon's membrane."""
+
+    edge: NDArray[np.int64]
+    distance: Floats
+    weight: Floats
+
+
+def _outer(axon: Outlines, fibre: Outlines, instances: Instances) -> _Outer:
+    """Find the outer membranes, and the shortest way from each of their points to the inner one."""
     count = instances.count
     inner = np.flatnonzero(axon.other != OUTSIDE)
     row, col, _, _ = _inner_pixels(fibre)
-    outer = np.flatnonzero((fibre.other != OUTSIDE) & (instances.axons[row, col] == 0))
+    edge = np.flatnonzero((fibre.other != OUTSIDE) & (instances.axons[row, col] == 0))
     del row, col
     has_inner = np.zeros(count + 1, dtype=bool)
     has_inner[axon.owner[inner]] = True
     many = np.bincount(fibre.owner, minlength=count + 1) >= _EVERY
-    outer = outer[has_inner[fibre.owner[outer]] & ~(many[fibre.owner[outer]] & (outer % 2 == 1))]
-    if not outer.size:
-        return (np.full(count, np.nan),) * 4
+    edge = edge[has_inner[fibre.owner[edge]] & ~(many[fibre.owner[edge]] & (edge % 2 == 1))]
+    if not edge.size:
+        return _Outer(edge, np.zeros(0), np.zeros(0))
     points = [np.column_stack(line.smoothed(_SMOOTHING)) for line in (axon, fibre)]
-    distance = np.empty(outer.size)
+    way = np.empty((edge.size, 2), dtype=np.float32)
     # A few hundred fibres at a time, so that the tree fits into the cache.
-    ids = np.unique(axon.owner[inner[::_AT_A_TIME]])
-    bounds = np.append(ids, count + 1)
+    bounds = np.append(np.unique(axon.owner[inner[::_AT_A_TIME]]), count + 1)
     bounds[0] = 0
     for low, high in itertools.pairwise(bounds):
-        part = slice(*np.searchsorted(fibre.owner[outer], (low, high)))
+        part = slice(*np.searchsorted(fibre.owner[edge], (low, high)))
         among = inner[slice(*np.searchsorted(axon.owner[inner], (low, high)))]
-        distance[part] = _nearest(
-            (points[0][among], axon.owner[among]),
-            (points[1][outer[part]], fibre.owner[outer[part]]),
+        start, end = points[1][edge[part]], points[0][among]
+        found = _nearest(
+            (end, axon.owner[among]),
+            (start, fibre.owner[edge[part]]),
             apart=2.0 * sum(instances.fibres.shape),
         )
-    row32, col32 = points[1].T
-    ahead, behind = fibre.following[outer], fibre.preceding[outer]
-    weight = np.hypot(row32[ahead] - row32[behind], col32[ahead] - col32[behind])
-    return _statistics(fibre.owner[outer], distance, weight, count=count)
+        way[part] = end[found] - start
+    along = points[1][fibre.following[edge]] - points[1][fibre.preceding[edge]]
+    distance, weight = np.hypot(*way.T.astype(np.float64)), np.hypot(*along.T.astype(np.float64))
+    # The object lies on the right hand of the walk, so that outwards is a quarter turn to the left.
+    off_axon = along[:, 1] * way[:, 0] - along[:, 0] * way[:, 1]
+    least = np.where(distance <= _THIN, 0.0, _FACING)
+    faces = off_axon > least * distance * weight
+    return _Outer(edge[faces], distance[faces], weight[faces])
 
 
-def _nearest(among: tuple[Array, Array], of: tuple[Array, Array], *, apart: float) -> Floats:
-    """Distance from each point to the nearest one of the same owner."""
+def _nearest(
+    among: tuple[Array, Array], of: tuple[Array, Array], *, apart: float
+) -> NDArray[np.intp]:
+    """Index of the point nearest to each, of those of the same owner."""
     if not of[0].size:
-        return np.zeros(0)
+        return np.zeros(0, dtype=np.intp)
     # A third coordinate keeps the owners farther apart than any two points of the image are.
     tree = cKDTree(
         np.column_stack((among[0], among[1] * apart)),
@@ -131,17 +157,21 @@ def _nearest(among: tuple[Array, Array], of: tuple[Array, Array], *, apart: floa
         balanced_tree=False,
         compact_nodes=False,
     )
-    distance: Floats = tree.query(np.column_stack((of[0], of[1] * apart)), workers=_WORKERS)[0]
-    return distance
+    queries = np.column_stack((of[0], of[1] * apart))
+    found: NDArray[np.intp] = tree.query(queries, workers=_WORKERS)[1]
+    return found
 
 
 def _statistics(
-    owner: Array, value: Floats, weight: Array, *, count: int
+    fibre: Outlines, outer: _Outer, *, count: int
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """Weighted mean and SD, minimum and maximum for each owner; NaN where it has no value."""
+    """Mean and SD, weighted by length, minimum and maximum thickness; NaN where there is none."""
+    owner, value, weight = fibre.owner[outer.edge], outer.distance, outer.weight
+    if not owner.size:
+        none = np.full(count, np.nan)
+        return none, none, none, none
     whole = np.bincount(owner, weights=weight, minlength=count + 1)
-    some = whole > 0
-    whole[~some] = np.nan
+    whole[whole <= 0] = np.nan
     mean = np.bincount(owner, weights=weight * value, minlength=count + 1) / whole
     off = np.bincount(owner, weights=weight * (value - mean[owner]) ** 2, minlength=count + 1)
     low, high = np.full(count + 1, np.nan), np.full(count + 1, np.nan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,13 +32,15 @@ class Holding:
     """Who holds each pixel, and where the nearest pixel of the holder's axon is; changed in place.
 
     ``owner`` is 0 where nobody can hold a pixel. ``down`` and ``right`` lead from a pixel to that of
-    the axon.
+    the axon. ``tissue`` is myelin and axons; background is held no farther than ``max_gap`` from an axon.
     """
 
     axons: NDArray[np.int32]
     owner: NDArray[np.int32]
     down: NDArray[np.int16]
     right: NDArray[np.int16]
+    tissue: NDArray[np.bool_]
+    max_gap: float
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -47,25 +50,27 @@ class Holding:
 def nearest(axons: NDArray[np.int32], myelin: NDArray[np.bool_], max_gap: float) -> Holding:
     """Give myelin, and background no farther than the gap, to the nearest axon."""
     state = Holding(
-        axons, axons.copy(), np.zeros(axons.shape, np.int16), np.zeros(axons.shape, np.int16)
+        axons=axons,
+        owner=axons.copy(),
+        down=np.zeros(axons.shape, np.int16),
+        right=np.zeros(axons.shape, np.int16),
+        tissue=myelin | (axons > 0),
+        max_gap=max_gap,
     )
     # The windows write to parts of the planes that do not overlap.
     with ThreadPoolExecutor(_WORKERS) as pool:
-        parts = pool.map(
-            lambda core: _look_around(state, myelin, core, max_gap), _cores(axons.shape)
-        )
+        parts = pool.map(lambda core: _look_around(state, myelin, core), _cores(axons.shape))
         far = np.concatenate(list(parts))
     if far.size:
         _search(state, far)
     return state
 
 
-def _look_around(
-    state: Holding, myelin: NDArray[np.bool_], core: _Part, max_gap: float
-) -> NDArray[np.int64]:
+def _look_around(state: Holding, myelin: NDArray[np.bool_], core: _Part) -> NDArray[np.int64]:
     """Find the nearest axon of the pixels of a part; which pixels of myelin are too far from any."""
     own = myelin[core].copy()
-    for halo in _HALOS:
+    for least in _HALOS:
+        halo = max(least, math.ceil(state.max_gap))
         window, inner = _around(core, state.shape, halo)
         seen = state.axons[window]
         to_row, to_col = _ways(seen, inner)
@@ -75,7 +80,7 @@ def _look_around(
             break
     if seen.any():
         state.down[core], state.right[core] = to_row, to_col
-        near = (own & ~far) | (squared <= max_gap**2)
+        near = (own & ~far) | (squared <= state.max_gap**2)
         near &= squared > 0
         row, col = np.divmod(np.flatnonzero(near), own.shape[1])
         to_row, to_col = to_row[row, col], to_col[row, col]

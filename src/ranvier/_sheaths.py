@@ -67,14 +67,13 @@ def share(
         myelin leads to no axon.
     """
     state = nearest(axons, myelin, max_gap)
-    tissue = myelin | (axons > 0)
     if largest_hole != 0:
-        _fill_gaps(state, tissue, largest_hole)
+        _fill_gaps(state, largest_hole)
     for quantile in _QUANTILES:
-        sheath = _thickness(state, tissue, quantile)
+        sheath = _thickness(state, quantile)
         _settle(state, sheath)
-    _attach(state, tissue, sheath)
-    state.owner[~tissue] = 0
+    _attach(state, sheath)
+    state.owner[~state.tissue] = 0
     if largest_hole == 0:
         return state.owner
     runs = runs_of(state.owner)
@@ -85,10 +84,10 @@ def share(
     return state.owner
 
 
-def _fill_gaps(state: Holding, tissue: NDArray[np.bool_], largest: float | None) -> None:
+def _fill_gaps(state: Holding, largest: float | None) -> None:
     """Make background that one fibre alone encloses, such as a gap inside its sheath, part of the tissue."""
     owner = state.owner.ravel()
-    passage = np.flatnonzero((state.owner > 0) & ~tissue)
+    passage = np.flatnonzero((state.owner > 0) & ~state.tissue)
     held = owner[passage]
     owner[passage] = 0
     runs = runs_of(state.owner)
@@ -96,14 +95,14 @@ def _fill_gaps(state: Holding, tissue: NDArray[np.bool_], largest: float | None)
     owner[passage] = held
     new = np.flatnonzero(filled.value != runs.value)
     gap = spread(runs.start[new], runs.length[new])
-    tissue.ravel()[gap] = True
+    state.tissue.ravel()[gap] = True
     row, col = np.divmod(gap, state.shape[1])
     row += state.down.ravel()[gap]
     col += state.right.ravel()[gap]
     owner[gap] = state.axons[row, col]
 
 
-def _thickness(state: Holding, tissue: NDArray[np.bool_], quantile: float) -> NDArray[np.float64]:
+def _thickness(state: Holding, quantile: float) -> NDArray[np.float64]:
     """Thickness of each axon's sheath: a quantile, along its free border, of the distance to the axon.
 
     Where too little of the border is free, borders with other fibres count as well. An axon that
@@ -115,7 +114,7 @@ def _thickness(state: Holding, tissue: NDArray[np.bool_], quantile: float) -> ND
     for top in range(0, rows, _BAND):
         low, high = max(0, top - 1), min(rows, top + _BAND + 1)
         inner = slice(top - low, min(rows, top + _BAND) - low)
-        body, owner = tissue[low:high], state.owner[low:high]
+        body, owner = state.tissue[low:high], state.owner[low:high]
         held = body & (owner > 0)
         at_border = held & ~inside_of(body)
         at_contact = held & ~at_border & _beside_another(owner, body)
@@ -164,18 +163,18 @@ def _quantiles(
 
 def _settle(state: Holding, sheath: NDArray[np.float64]) -> None:
     """Let every axon take over the pixels for which its distance in sheaths is least, border by border."""
-    taker, giver = _fronts(state, sheath)
+    taker, giver = _fronts(state)
     while taker.size:
         giver, taker = _neighbours(state, _take(state, taker, giver, sheath=sheath))
         other = (state.owner.ravel()[taker] > 0) & (state.axons.ravel()[taker] == 0)
         taker, giver = taker[other], giver[other]
 
 
-def _fronts(state: Holding, sheath: NDArray[np.float64]) -> tuple[Array, Array]:
-    """Pairs of neighbouring pixels of two axons: first the one that may be taken, by the thicker sheath's."""
+def _fronts(state: Holding) -> tuple[Array, Array]:
+    """Pairs of neighbouring pixels of two axons: first the one that may be taken, by the axon of the other."""
     takers, givers = [], []
     rows, width = state.shape
-    owner, flat_axons = state.owner, state.axons.ravel()
+    owner, axons = state.owner, state.axons.ravel()
     for top in range(0, rows, _BAND):
         bottom = min(rows, top + _BAND)
         for down, right in _HALF:
@@ -185,12 +184,11 @@ def _fronts(state: Holding, sheath: NDArray[np.float64]) -> tuple[Array, Array]:
             row, col = np.divmod(np.flatnonzero(differ), differ.shape[1])
             here = (row + top) * width + col
             there = here + down * width + right
-            rises = sheath[other[row, col]] - sheath[one[row, col]]
-            takers += [here[rises > 0], there[rises < 0]]
-            givers += [there[rises > 0], here[rises < 0]]
-    taker, giver = np.concatenate(takers), np.concatenate(givers)
-    loose = flat_axons[taker] == 0
-    return taker[loose], giver[loose]
+            for taker, giver in ((here, there), (there, here)):
+                loose = np.flatnonzero(axons[taker] == 0)
+                takers.append(taker[loose])
+                givers.append(giver[loose])
+    return np.concatenate(takers), np.concatenate(givers)
 
 
 def _take(
@@ -220,20 +218,20 @@ def _gains(
     (row, col), (from_row, from_col) = np.divmod(taker, width), np.divmod(giver, width)
     to_row, to_col = from_row - row + down[giver], from_col - col + right[giver]
     new, held = owner[giver], owner[taker]
-    cost = _cost(to_row, to_col, sheath[new])
-    own = _cost(down[taker].astype(np.int64), right[taker].astype(np.int64), sheath[held])
+    distance, cost = _cost(to_row, to_col, sheath[new])
+    _, own = _cost(down[taker].astype(np.int64), right[taker].astype(np.int64), sheath[held])
     better = (held == 0) | (cost < own)
     better &= np.maximum(abs(to_row), abs(to_col)) <= FARTHEST
+    better &= (distance <= state.max_gap) | state.tissue.ravel()[taker]
     return taker[better], new[better], cost[better], to_row[better], to_col[better]
 
 
-def _cost(down: Array, right: Array, sheath: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance in sheaths up to the outer membrane, and from there in pixels."""
+def _cost(
+    down: Array, right: Array, sheath: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Distance in pixels; and in sheaths up to the outer membrane, from there on in pixels."""
     distance = np.sqrt(down * down + right * right)
-    cost: NDArray[np.float64] = np.where(
-        distance <= sheath, distance / sheath, 1 + distance - sheath
-    )
-    return cost
+    return distance, np.where(distance <= sheath, distance / sheath, 1 + distance - sheath)
 
 
 def _neighbours(state: Holding, pixel: Array) -> tuple[Array, Array]:
@@ -249,12 +247,12 @@ def _neighbours(state: Holding, pixel: Array) -> tuple[Array, Array]:
     return np.concatenate(here), np.concatenate(there)
 
 
-def _attach(state: Holding, tissue: NDArray[np.bool_], sheath: NDArray[np.float64]) -> None:
+def _attach(state: Holding, sheath: NDArray[np.float64]) -> None:
     """Take away pieces that are not connected to their own axon, and give them to axons that reach them."""
     owner = state.owner.ravel()
     loose = _loose(state)
     owner[loose] = 0
-    loose = loose[tissue.ravel()[loose]]
+    loose = loose[state.tissue.ravel()[loose]]
     waiting = np.zeros(owner.size, dtype=bool)
     waiting[loose] = True
     taker, giver = _neighbours(state, loose)

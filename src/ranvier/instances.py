@@ -18,7 +18,9 @@ from ranvier.errors import MaskError, SettingsError
 from ranvier.masks import values_seen
 from ranvier.micrograph import AXON, MYELIN, Array, Instances
 
-__all__ = ["InstanceSettings", "separate"]
+__all__ = ["InstanceSettings", "check_instances", "separate"]
+
+_BAND = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -193,3 +195,37 @@ def _axons(
 
 def _filled(runs: Runs, largest_hole: float | None) -> Runs:
     return runs if largest_hole == 0 else with_holes(runs, largest=largest_hole)
+
+
+def check_instances(instances: Instances) -> None:
+    """Make sure that label images from anywhere are those of axons and their fibres.
+
+    Raises
+    ------
+    MaskError
+        The label images differ in shape, an id is missing or too high, or an axon has pixels
+        outside the fibre of its id.
+    """
+    axons, fibres, count = instances.axons, instances.fibres, instances.count
+    if axons.ndim != 2 or axons.shape != fibres.shape or axons.size == 0:
+        raise MaskError(
+            "axon and fibre labels must have the same rows and columns",
+            seen=f"{axons.shape} and {fibres.shape}",
+        )
+    if any(labels.dtype.kind not in "iu" for labels in (axons, fibres)):
+        raise MaskError("labels must be whole numbers, 0 or more", seen=(axons.dtype, fibres.dtype))
+    present = np.zeros(count + 1, dtype=bool)
+    step = max(1, _BAND // axons.shape[1])
+    for top in range(0, axons.shape[0], step):
+        axon, fibre = axons[top : top + step], fibres[top : top + step]
+        if min(axon.min(), fibre.min()) < 0:
+            raise MaskError("labels must be whole numbers, 0 or more", seen="negative ones")
+        highest = int(max(axon.max(), fibre.max()))
+        if highest > count:
+            raise MaskError("a label is higher than the count", seen=f"{highest} of {count}")
+        if np.any((axon > 0) & (axon != fibre)):
+            raise MaskError("an axon has pixels outside the fibre of its id")
+        present[axon] = True
+    missing = np.flatnonzero(~present[1:]) + 1
+    if missing.size:
+        raise MaskError("ids without an axon", seen=", ".join(map(str, missing[:10])))

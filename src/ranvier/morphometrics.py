@@ -16,15 +16,16 @@ myelin_thickness        (fibre_diameter - axon_diameter) / 2
 g_ratio                 axon_diameter / fibre_diameter [2]_, [3]_; NaN without a sheath, and in
                         the ellipse model where the fibre's minor axis is the shorter one
 g_ratio_by_area         sqrt(a / f), whatever the model
-g_ratio_by_thickness    d / (d + 2 t), d = 2 sqrt(a / pi), t the mean thickness of the sheath
+g_ratio_by_thickness    d / (d + 2 t), d = 2 sqrt(a / pi), t the mean thickness of the sheath; NaN where
+                        the border cuts the axon
 sheath_thickness_...    mean, SD, minimum and maximum, along the outer membrane where it bounds
                         myelin, of the shortest way to the axon's membrane; mean and SD weighted by
                         length. Membranes are the outlines of the pixels, each point averaged with
                         two neighbours on either side
-..._diameter_fitted     of the circle that fits the outline best (Taubin [9]_), or the minor axis of
-                        the ellipse that does (Fitzgibbon [10]_), without what lies on the image's
-                        edge; so fibres that the border cuts can be measured. NaN where less than
-                        half of the outline lies inside the image
+..._diameter_fitted     of the circle that fits the axon's or the outer membrane best (Taubin [9]_), or
+                        the minor axis of the ellipse that does (Fitzgibbon [10]_), without what lies
+                        on the image's edge; so fibres that the border cuts can be measured. NaN where
+                        less than half of the outline lies inside the image, or where none fits
 g_ratio_fitted          of these two
 sheath_coverage         share of the axon's outline beyond which its own myelin begins within 3 pixels
 contact_share           share of the fibre's outline that borders on other fibres
@@ -88,6 +89,7 @@ from ranvier._membranes import Membranes, membranes_of
 from ranvier._shapes import Shapes, shapes_of
 from ranvier.calibration import PixelSize
 from ranvier.errors import MaskError, SettingsError
+from ranvier.instances import check_instances
 from ranvier.measures import MEASURES, column_names
 from ranvier.micrograph import Array, Fibres, Instances
 
@@ -193,13 +195,18 @@ def measure(
         The label images differ in shape, an id is missing or too high, or an axon has pixels
         outside the fibre of its id; or the confidence has another shape.
     """
-    _check(instances, confidence)
+    check_instances(instances)
+    if confidence is not None and confidence.shape != instances.fibres.shape:
+        raise MaskError(
+            "confidence and labels differ in shape",
+            seen=f"{confidence.shape} and {instances.fibres.shape}",
+        )
     axon = shapes_of(instances.axons, instances.count)
     fibre = shapes_of(instances.fibres, instances.count)
     membranes = membranes_of(instances, ellipse=settings.axon_shape == "ellipse")
     values = {
         **_place(axon, fibre, instances),
-        **_sizes(axon, fibre, membranes, settings=settings),
+        **_sizes(axon, fibre, membranes, settings=settings, cut=_at_edge(axon, instances)),
         **_outlines(axon, fibre, membranes),
         "confidence": _mean_confidence(instances, confidence, fibre.area),
     }
@@ -215,7 +222,7 @@ def measure(
 
 def _place(axon: Shapes, fibre: Shapes, instances: Instances) -> dict[str, Array]:
     """Where each fibre is; lengths in pixels, here and below."""
-    rows, cols = instances.fibres.shape
+    rows = instances.fibres.shape[0]
     top, left, bottom, right = fibre.box
     centres = np.column_stack(axon.centroid)
     nearest = np.full(len(centres), np.nan)
@@ -229,14 +236,27 @@ def _place(axon: Shapes, fibre: Shapes, instances: Instances) -> dict[str, Array
         "bbox_left": left,
         "bbox_bottom": bottom,
         "bbox_right": right,
-        "touches_border": (top == 0) | (left == 0) | (bottom == rows) | (right == cols),
+        "touches_border": _at_edge(fibre, instances),
         "in_frame": (axon.box[1] > 0) & (axon.box[2] < rows),
         "nearest_neighbour_distance": nearest,
     }
 
 
+def _at_edge(shape: Shapes, instances: Instances) -> NDArray[np.bool_]:
+    """Which objects have a pixel at the image's edge."""
+    rows, cols = instances.fibres.shape
+    top, left, bottom, right = shape.box
+    at_edge: NDArray[np.bool_] = (top == 0) | (left == 0) | (bottom == rows) | (right == cols)
+    return at_edge
+
+
 def _sizes(
-    axon: Shapes, fibre: Shapes, membranes: Membranes, *, settings: MeasureSettings
+    axon: Shapes,
+    fibre: Shapes,
+    membranes: Membranes,
+    *,
+    settings: MeasureSettings,
+    cut: NDArray[np.bool_],
 ) -> dict[str, Array]:
     myelinated = (fibre.area > axon.area) & (membranes.coverage >= settings.min_coverage)
     by_area = np.where(myelinated, np.sqrt(axon.area / fibre.area), np.nan)
@@ -246,7 +266,9 @@ def _sizes(
         inner, outer = axon.minor, fibre.minor
         g_ratio = np.where(myelinated & (outer > inner), inner / outer, np.nan)
     mean = membranes.thickness_mean
-    axon_fitted, fibre_fitted = membranes.axon_fitted, membranes.fibre_fitted
+    axon_fitted = _believed(membranes.axon_fitted, axon)
+    fibre_fitted = _believed(membranes.fibre_fitted, fibre)
+    fibre_fitted = np.where(fibre.area > axon.area, fibre_fitted, axon_fitted)
     holds = myelinated & (fibre_fitted > axon_fitted)
     return {
         "axon_diameter_fitted": axon_fitted,
@@ -258,15 +280,20 @@ def _sizes(
         "fibre_area": fibre.area,
         "axon_diameter": inner,
         "fibre_diameter": outer,
-        "myelin_thickness": (outer - inner) / 2,
+        "myelin_thickness": np.where(outer >= inner, (outer - inner) / 2, np.nan),
         "g_ratio": g_ratio,
         "g_ratio_by_area": by_area,
         "g_ratio_by_thickness": np.where(
-            myelinated, axon.diameter / (axon.diameter + 2 * mean), np.nan
+            myelinated & ~cut, axon.diameter / (axon.diameter + 2 * mean), np.nan
         ),
         # No sheath, no saltatory conduction; a g-ratio of 1 would give no velocity at all.
         "conduction_velocity_proxy": axon.diameter * np.sqrt(-np.log(by_area)),
     }
+
+
+def _believed(diameter: Floats, shape: Shapes) -> Floats:
+    """Fitted diameters, without those that the object's width does not support: at least half of it is seen."""
+    return np.where(diameter <= 2 * shape.feret_max, diameter, np.nan)
 
 
 def _outlines(axon: Shapes, fibre: Shapes, membranes: Membranes) -> dict[str, Array]:
@@ -317,33 +344,3 @@ def _flags(axon: Shapes, values: dict[str, Array], settings: MeasureSettings) ->
         "implausible_g_ratio": myelinated & ~plausible,
         "tiny": tiny,
     }
-
-
-def _check(instances: Instances, confidence: Array | None) -> None:
-    axons, fibres, count = instances.axons, instances.fibres, instances.count
-    if axons.ndim != 2 or axons.shape != fibres.shape or axons.size == 0:
-        raise MaskError(
-            "axon and fibre labels must have the same rows and columns",
-            seen=f"{axons.shape} and {fibres.shape}",
-        )
-    if confidence is not None and confidence.shape != fibres.shape:
-        raise MaskError(
-            "confidence and labels differ in shape", seen=f"{confidence.shape} and {fibres.shape}"
-        )
-    if any(labels.dtype.kind not in "iu" for labels in (axons, fibres)):
-        raise MaskError("labels must be whole numbers, 0 or more", seen=(axons.dtype, fibres.dtype))
-    present = np.zeros(count + 1, dtype=bool)
-    step = max(1, _BAND // axons.shape[1])
-    for top in range(0, axons.shape[0], step):
-        axon, fibre = axons[top : top + step], fibres[top : top + step]
-        if min(axon.min(), fibre.min()) < 0:
-            raise MaskError("labels must be whole numbers, 0 or more", seen="negative ones")
-        highest = int(max(axon.max(), fibre.max()))
-        if highest > count:
-            raise MaskError("a label is higher than the count", seen=f"{highest} of {count}")
-        if np.any((axon > 0) & (axon != fibre)):
-            raise MaskError("an axon has pixels outside the fibre of its id")
-        present[axon] = True
-    missing = np.flatnonzero(~present[1:]) + 1
-    if missing.size:
-        raise MaskError("ids without an axon", seen=", ".join(map(str, missing[:10])))

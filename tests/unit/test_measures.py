@@ -384,3 +384,49 @@ def test_every_column_of_the_other_tools_table_has_a_counterpart() -> None:
         "bbox_max_x"
     )
     assert {m.axondeepseg for m in MEASURES} - {None} == set(theirs.split(","))
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.2, 0.4, np.pi / 4])
+def test_coverage_across_a_gap_does_not_depend_on_the_direction(turn: float) -> None:
+    row, col = np.mgrid[:120, :120]
+    along = np.cos(turn) * (col - 60) + np.sin(turn) * (row - 60)
+    across = -np.sin(turn) * (col - 60) + np.cos(turn) * (row - 60)
+    away_by = np.maximum(abs(along), abs(across))
+    slit = (along > 15) & (abs(across) < 3)  # so that the gap of 2 px is open
+    classes = np.where((away_by > 22) & (away_by <= 30) & ~slit, 1, 0).astype(np.uint8)
+    classes[away_by <= 20] = 2
+    table = of(classes)
+    assert table["sheath_coverage"][0] > 0.95
+    assert table["g_ratio"][0] == pytest.approx(0.708, abs=0.006)
+
+
+@pytest.mark.parametrize("gap", [0, 1, 2])
+@pytest.mark.parametrize("filled", [True, False])
+def test_inner_faces_of_a_sheath_are_not_its_outer_membrane(gap: int, filled: bool) -> None:
+    distance = away((120, 120), (60, 60))
+    classes = np.where((distance > 20 + gap) & (distance <= 28 + gap), 1, 0).astype(np.uint8)
+    classes[60, 80:] = 0  # a slit, which opens the gap
+    classes[distance <= 20] = 2
+    way = InstanceSettings(fill_holes=filled)
+    table = measure(separate(classes, settings=way)).table
+    assert table["sheath_thickness_mean_px"][0] == pytest.approx(8 + gap, abs=0.25)
+    assert table["sheath_thickness_min_px"][0] > 6 + gap
+    assert table["fibre_diameter_fitted_px"][0] == pytest.approx(2 * (28 + gap), abs=0.4)
+    assert table["g_ratio_by_thickness"][0] == pytest.approx(20 / (28 + gap), abs=0.01)
+
+
+def test_the_ellipse_model_never_gives_a_negative_thickness() -> None:
+    classes = np.zeros((60, 120), np.uint8)
+    classes[25:35, 5:115] = 1
+    classes[away((60, 120), (30, 60)) <= 20] = 2
+    table = of(classes, axon_shape="ellipse", min_coverage=0.0)
+    assert np.isnan(table["myelin_thickness_px"][0])
+
+
+@pytest.mark.parametrize("turn", [0, 12, 23, 52])
+def test_no_circle_is_fitted_to_what_is_none(turn: float) -> None:
+    table = of(ellipses((48, 12), 0, turn))
+    assert np.isnan(table["axon_diameter_fitted_px"][0])
+    assert of(ellipses((48, 12), 0, turn), axon_shape="ellipse")["axon_diameter_fitted_px"][
+        0
+    ] == pytest.approx(24, abs=0.5)
