@@ -17,6 +17,8 @@ from ranvier.errors import RanvierError
 
 _LAZY = {
     "summarise": "ranvier.apps.cli_summarise:summarise",
+    "data": "ranvier.apps.cli_data:data",
+    "aggregate": "ranvier.apps.cli_aggregate:aggregate",
     "models": "ranvier.apps.cli_models:models",
     "doctor": "ranvier.apps.cli_models:doctor",
     "train": "ranvier.apps.cli_train:train",
