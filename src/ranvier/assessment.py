@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from ranvier.calibration import PixelSize
 from ranvier.evaluation import Confusion, confusion, scores
@@ -265,7 +266,7 @@ def _agreements(tables: list[Fibres], found: Overlaps) -> dict[str, Agreement]:
 
 
 def _surface(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> Surface:
-    borders = [mask & ~_eroded(mask) for mask in (one, other)]
+    borders = [np.argwhere(mask & ~_eroded(mask)) for mask in (one, other)]
     return Surface(_distances(*borders), _distances(*borders[::-1]))
 
 
@@ -275,9 +276,10 @@ def _eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return eroded
 
 
-def _distances(start: NDArray[np.bool_], end: NDArray[np.bool_]) -> dict[int, int]:
-    if not start.any() or not end.any():
+def _distances(start: NDArray[np.int64], end: NDArray[np.int64]) -> dict[int, int]:
+    """How many pixels of one border lie at each squared distance from the other."""
+    if not len(start) or not len(end):
         return {}
-    away = ndimage.distance_transform_edt(~end)[start]
+    away = cKDTree(end, balanced_tree=False, compact_nodes=False).query(start, workers=2)[0]
     squared, number = np.unique(np.rint(away * away).astype(np.int64), return_counts=True)
     return dict(zip(squared.tolist(), number.tolist(), strict=True))
