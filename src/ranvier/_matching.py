@@ -4,35 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from ranvier.collected import Collected, result_for
+from ranvier.collected import Collected, Results, may_mean, result_for
 from ranvier.errors import InputError
 from ranvier.samples import Sample, Samples
 
 
-def matched(
-    known: Samples, results: Sequence[Collected]
-) -> tuple[list[tuple[Sample, Collected]], list[str]]:
-    """Each row with its results, and what does not go together."""
+def matched(known: Samples, results: Results) -> tuple[list[tuple[Sample, Collected]], list[str]]:
+    """Each row with its results, and what does not go together.
+
+    That results which cannot be read are not there is no news, and not said.
+    """
     pairs: list[tuple[Sample, Collected]] = []
     problems = []
     taken: dict[str, Sample] = {}
     for row in known.rows:
-        found = result_for(row.image, results) if row.image else []
-        if row.image and not found:
+        found = result_for(row.image, results.found) if row.image else []
+        unread = any(may_mean(row.image, stem) for stem in results.unread)
+        if row.image and not found and not unread:
             problems.append(f"line {row.line}: no results of image {row.image}")
         if len(found) > 1:
-            stems = ", ".join(r.stem for r in found)
-            problems.append(f"line {row.line}: image {row.image} may mean any of {stems}")
+            names = ", ".join(r.name for r in found)
+            problems.append(
+                f"line {row.line}: image {row.image} may mean any of {names}: "
+                "write which, as it stands here"
+            )
         if len(found) != 1:
+            taken.update((r.name, row) for r in found)
             continue
-        first = taken.setdefault(found[0].stem, row)
+        first = taken.setdefault(found[0].name, row)
         if first is not row and first.image != row.image:
             problems.append(
                 f"line {row.line}: image {row.image} has the results of {first.image} in line "
                 f"{first.line}"
             )
         pairs.append((row, found[0]))
-    problems += [f"no row for the results of {r.stem}" for r in results if r.stem not in taken]
+    problems += [
+        f"no row for the results of {r.name}" for r in results.found if r.name not in taken
+    ]
     return pairs, problems
 
 
@@ -46,7 +54,7 @@ def one_unit(results: Sequence[Collected]) -> str:
     """
     by_unit: dict[str, list[str]] = {"px": [], "um": []}
     for result in results:
-        by_unit[result.unit].append(result.stem)
+        by_unit[result.unit].append(result.name)
     if all(by_unit.values()):
         raise InputError(
             "some images are in pixels and some in micrometres",
@@ -82,13 +90,23 @@ def differences(results: Sequence[Collected]) -> list[str]:
     ):
         by_value: dict[str, list[str]] = {}
         for r in results:
-            by_value.setdefault(repr(r.run.get(key)), []).append(r.stem)
+            by_value.setdefault(repr(r.run.get(key)), []).append(r.name)
         if len(by_value) > 1:
             warnings.append(f"{what}: " + " | ".join(_listed(names) for names in by_value.values()))
+    sources: dict[str, list[str]] = {}
+    for r in results:
+        summary = r.run.get("summary")
+        source = summary.get("tissue_source") if isinstance(summary, dict) else None
+        sources.setdefault(str(source or "not known"), []).append(r.name)
+    if len(sources) > 1:
+        listed = " | ".join(f"{source}: {_listed(names)}" for source, names in sources.items())
+        warnings.append(
+            f"tissue found from different things, so figures of tissue do not compare: {listed}"
+        )
     sizes = sorted({r.pixel_size_um for r in results if r.pixel_size_um is not None})
     if len(sizes) > 1:
         warnings.append("different pixel sizes: " + ", ".join(f"{s:g} um" for s in sizes))
-    changed = [r.stem for r in results if r.changed]
+    changed = [r.name for r in results if r.changed]
     if changed:
         warnings.append(f"tables changed since they were written: {_listed(changed)}")
     return warnings

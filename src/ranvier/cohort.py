@@ -7,16 +7,23 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from ranvier._mask_files import (
+    IMAGE_ENDINGS,
+    MaskFile,
+    chosen,
+    is_nerve,
+    mask_file,
+    masks_of,
+    of_named,
+)
 from ranvier.errors import InputError, RanvierError, ReadError
 from ranvier.jobs import MaskSet, Options, Outcome
-from ranvier.pipeline import NERVE_NAMES
 from ranvier.reading import is_image
 from ranvier.results import OUTPUT_ENDINGS, RUN, stem_of
-
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".btf", ".tf2", ".tf8")
 
 NAMED_LIKE_A_MASK = "named like a mask; give it by its own name to segment it all the same"
 T = TypeVar("T")
@@ -58,27 +65,28 @@ def find_masks(paths: Iterable[str]) -> Found[MaskSet]:
     """List the masks that files, folders and globs stand for, put together by image.
 
     ``X_seg-axon.*`` and ``X_seg-myelin.*`` make a pair, which is preferred over ``X_seg-axonmyelin.*``
-    where both are there. Where a folder has none of these names, every image in it is taken as a mask
-    with three levels.
+    where both are there. ``X_seg-axon-manual.*`` and so on are a set of their own, and the two are never
+    mixed: of a folder or glob, the manual set is taken where it is complete, and the outcome has a note if
+    there are masks of the other; a file that is named is taken with those of its own set. Where a folder
+    has none of these names, every image in it is taken as a mask with three levels.
 
-    A path that matches nothing and an axon or myelin mask that is alone are failures; they don't stop the rest.
+    A path that matches nothing, an axon or myelin mask that is alone and two files of one kind in one set
+    are failures; they don't stop the rest.
     """
-    sets: dict[tuple[Path, str], MaskSet] = {}
+    texts = list(paths)
+    given = {path for text in texts if (path := Path(text)).is_file()}
+    sets: list[MaskSet] = []
     failures: dict[str, Outcome] = {}
-    for text in paths:
+    for text in texts:
         try:
-            for path in _matches(text):
-                if path != Path(text) and path.is_file() and _is_no_mask(path):
-                    continue
-                groups = _groups_in(path) if path.is_dir() else [_group_of(path)]
-                for stem, files in groups:
-                    try:
-                        sets[(path, stem)] = _together(stem, files)
-                    except InputError as error:
-                        failures[str(error)] = Outcome(path, "failed", message=str(error))
+            for where, find in _mask_groups(text, given):
+                try:
+                    sets.append(find())
+                except InputError as error:
+                    failures[str(error)] = Outcome(where, "failed", message=str(error))
         except (RanvierError, OSError) as error:
             failures[str(error)] = Outcome(Path(text), "failed", message=_said(text, error))
-    unique = {masks.files: masks for masks in sets.values()}
+    unique = {masks.files: masks for masks in sets}
     return Found(tuple(unique.values()), tuple(failures.values()))
 
 
@@ -151,15 +159,11 @@ def _is_result_name(path: Path) -> bool:
     return path.name.endswith(OUTPUT_ENDINGS)
 
 
-def _is_no_mask(path: Path) -> bool:
-    return _is_result_name(path) and _split_mask_name(path) is None
-
-
 def _reason_to_skip(path: Path, *, named: bool) -> str:
     """Why a file that a path or glob stands for is not segmented; empty if it is."""
     if _is_own_result(path):
         return "a result of an earlier run"
-    if not named and (_split_mask_name(path) is not None or _is_nerve(path)):
+    if not named and (mask_file(path) is not None or is_nerve(path)):
         return NAMED_LIKE_A_MASK
     return ""
 
@@ -182,7 +186,7 @@ def _said(text: str, error: Exception) -> str:
 def _images_in(folder: Path, left_out: list[Outcome]) -> list[Path]:
     """Images in a folder. Results of earlier runs are left out; files named like masks too, and that is said."""
     inside = [p for p in sorted(folder.iterdir()) if _is_candidate(p)]
-    masks = [p for p in inside if _split_mask_name(p) is not None or _is_nerve(p)]
+    masks = [p for p in inside if mask_file(p) is not None or is_nerve(p)]
     left_out += [Outcome(p, "skipped", message=NAMED_LIKE_A_MASK) for p in masks]
     images = [p for p in inside if p not in masks]
     if not images:
@@ -203,67 +207,54 @@ def _has_image_bytes(path: Path) -> bool:
         return False
 
 
-def _groups_in(folder: Path) -> list[tuple[str, dict[str, Path]]]:
-    """Stem and mask files by kind of every image that a folder holds masks of."""
-    kinds: dict[str, dict[str, Path]] = {}
-    others: list[tuple[str, dict[str, Path]]] = []
-    for path in sorted(folder.iterdir()):
-        if (
-            path.name.startswith(".")
-            or not path.is_file()
-            or path.suffix.lower() not in IMAGE_ENDINGS
-        ):
-            continue
-        split = _split_mask_name(path)
-        if split is not None:
-            kinds.setdefault(split[0], {})[split[1]] = path
-        elif not _is_result_name(path) and not _is_nerve(path):
-            others.append((stem_of(path), {"axonmyelin": path}))
-    if not kinds and not others:
+_Group = tuple[Path, Callable[[], MaskSet]]
+"""The path that stands for the masks of one image, and what puts them together."""
+
+
+def _mask_groups(text: str, given: set[Path]) -> list[_Group]:
+    """Of every image that a file, a folder or a glob stands for, how to put its masks together."""
+    matches = _matches(text)
+    if matches != [Path(text)]:
+        return _groups_of(matches)
+    (path,) = matches
+    if path.is_dir():
+        return _groups_in(path)
+    named = mask_file(path)
+    if named is None:
+        return [(path, partial(MaskSet, stem_of(path), (path,)))]
+    return [(path, partial(of_named, named, given))]
+
+
+def _groups_in(folder: Path) -> list[_Group]:
+    """Masks of every image that a folder holds masks of."""
+    inside = [
+        path
+        for path in sorted(folder.iterdir())
+        if not path.name.startswith(".") and path.is_file() and path.suffix.lower() in IMAGE_ENDINGS
+    ]
+    by_stem: dict[str, list[MaskFile]] = {}
+    for mask in filter(None, map(mask_file, inside)):
+        by_stem.setdefault(mask.stem, []).append(mask)
+    if by_stem:
+        return [(folder, partial(chosen, files)) for files in by_stem.values()]
+    others = [path for path in inside if not _is_result_name(path) and not is_nerve(path)]
+    if not others:
         raise InputError("no mask in this folder", where=folder)
-    return list(kinds.items()) or others
+    return [(path, partial(MaskSet, stem_of(path), (path,))) for path in others]
 
 
-def _group_of(path: Path) -> tuple[str, dict[str, Path]]:
-    """Stem and mask files of one image, of which one was named."""
-    split = _split_mask_name(path)
-    if split is None or split[1] == "axonmyelin":
-        return (split[0] if split else stem_of(path)), {"axonmyelin": path}
-    stem, kind = split
-    beside = (p for p in sorted(path.parent.iterdir()) if p.is_file())
-    same = {s[1]: p for p in beside if (s := _split_mask_name(p)) is not None and s[0] == stem}
-    return stem, {**same, kind: path}
-
-
-def _split_mask_name(path: Path) -> tuple[str, str] | None:
-    """Stem and kind of ``STEM_seg-KIND.*`` or ``STEM_seg-KIND-manual.*``."""
-    base = stem_of(path).removesuffix("-manual")
-    for kind in ("axonmyelin", "axon", "myelin"):
-        ending = f"_seg-{kind}"
-        if (
-            base.endswith(ending)
-            and len(base) > len(ending)
-            and path.suffix.lower() in IMAGE_ENDINGS
-        ):
-            return base.removesuffix(ending), kind
-    return None
-
-
-def _is_nerve(path: Path) -> bool:
-    """Whether a file is named like the mask of a nerve."""
-    return stem_of(path).removesuffix("-manual").endswith(NERVE_NAMES)
-
-
-def _together(stem: str, files: dict[str, Path]) -> MaskSet:
-    if "axon" in files and "myelin" in files:
-        return MaskSet(stem, (files["axon"], files["myelin"]))
-    if "axonmyelin" in files:
-        path = files["axonmyelin"]
-        return MaskSet(stem, (path,), names_both=_split_mask_name(path) is not None)
-    (alone,) = files.values()
-    other = "myelin" if "axon" in files else "axon"
-    raise InputError(
-        f"the {other} mask of this image is missing",
-        where=alone,
-        fix=f"Put {stem}_seg-{other}{alone.suffix} beside it, or give one mask with three levels",
-    )
+def _groups_of(matched: list[Path]) -> list[_Group]:
+    """Masks of every image of which a glob matches one: those matched, and others of their set."""
+    groups: dict[tuple[Path, str], list[MaskFile]] = {}
+    found: list[_Group] = []
+    for path in matched:
+        mask = mask_file(path)
+        if mask is not None:
+            groups.setdefault((path.parent, mask.stem), []).append(mask)
+        elif path.is_file() and not _is_result_name(path) and not is_nerve(path):
+            found.append((path, partial(MaskSet, stem_of(path), (path,))))
+    for (folder, stem), files in groups.items():
+        wanted = {(mask.manual, mask.kind == "axonmyelin") for mask in files}
+        beside = [m for m in masks_of(stem, folder) if (m.manual, m.kind == "axonmyelin") in wanted]
+        found.append((files[0].path, partial(chosen, beside, {mask.path for mask in files})))
+    return found

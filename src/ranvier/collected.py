@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,21 @@ from ranvier.micrograph import Array
 from ranvier.provenance import file_sha256
 from ranvier.results import RUN, stem_of
 
-__all__ = ["Collected", "collect", "result_for"]
+__all__ = ["Collected", "Results", "collect", "collect_all", "may_mean", "result_for"]
 
 TABLE = "_morphometrics.csv"
 _BOOLEAN = ("touches_border", "myelinated", "in_frame", *FLAGS)
 _IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".btf", ".tf2", ".tf8", ".zarr")
 _NEEDED = ("touches_border", "myelinated", "g_ratio")
 _WITH_UNIT = ("axon_area", "myelin_area", "axon_diameter")
+_FILLED = {
+    "id",
+    *(f"bbox_{side}_px" for side in ("top", "left", "bottom", "right")),
+    *(f"{part}_area_{unit}2" for part in ("axon", "myelin", "fibre") for unit in ("um", "px")),
+}
+"""Columns in which no cell may be empty: sums of areas and counts would be too small, or no number."""
+_WHOLE = re.compile(r"[+-]?\d+")
+_LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +51,9 @@ class Collected:
         Name of each file that was read to its hash.
     changed
         Whether the table is not as it was written.
+    name
+        What to call these results: the stem, after as much of the folder as it takes to tell them
+        from others of that stem.
     """
 
     stem: str
@@ -49,6 +62,7 @@ class Collected:
     table: Mapping[str, Array]
     hashes: Mapping[str, str]
     changed: bool
+    name: str = ""
 
     @property
     def unit(self) -> str:
@@ -74,18 +88,36 @@ class Collected:
         return {self.stem, *paths, *(stem_of(Path(p)) for p in paths)} - {""}
 
 
-def collect(folders: Iterable[Path]) -> tuple[list[Collected], list[str]]:
-    """Read the results in folders (not below).
+@dataclass(frozen=True, eq=False)
+class Results:
+    """The results in some folders.
 
-    Returns
-    -------
+    Attributes
+    ----------
     found
-        One per image, by name.
+        One per image and folder, by stem.
     problems
         Folders without results, and results that are incomplete or cannot be read.
+    unread
+        Stems of the latter.
     """
-    found: dict[str, Collected] = {}
+
+    found: tuple[Collected, ...]
+    problems: tuple[str, ...]
+    unread: frozenset[str]
+
+
+def collect(folders: Iterable[Path]) -> tuple[list[Collected], list[str]]:
+    """Read the results in folders (not below): what was found, and what is wrong with the rest."""
+    collection = collect_all(folders)
+    return list(collection.found), list(collection.problems)
+
+
+def collect_all(folders: Iterable[Path]) -> Results:
+    """Read the results in folders (not below)."""
+    found: list[Collected] = []
     problems = []
+    unread = set()
     for folder in dict.fromkeys(Path(f).resolve() for f in folders):
         records = sorted(folder.glob(f"*{RUN}")) if folder.is_dir() else []
         records = [p for p in records if not p.name.startswith(".") and p.name != RUN]
@@ -93,25 +125,53 @@ def collect(folders: Iterable[Path]) -> tuple[list[Collected], list[str]]:
             problems.append(f"{folder}: no results here (no X{RUN})")
         for record in records:
             try:
-                result = _result(record)
+                found.append(_result(record))
             except InputError as error:
                 problems.append(str(error))
-                continue
-            if result.stem in found:
-                problems.append(f"{record}: {found[result.stem].folder} has results of that name")
-            found.setdefault(result.stem, result)
-    return [found[stem] for stem in sorted(found)], problems
+                unread.add(record.name.removesuffix(RUN))
+    by_stem: dict[str, list[Collected]] = {}
+    for result in found:
+        by_stem.setdefault(result.stem, []).append(result)
+    named = (named for stem in sorted(by_stem) for named in _named(by_stem[stem]))
+    return Results(tuple(named), tuple(problems), frozenset(unread))
+
+
+def _named(alike: list[Collected]) -> list[Collected]:
+    """Results of one stem with the shortest names that tell them apart."""
+    paths = [(*r.folder.parts, r.stem) for r in alike]
+    parts = 1
+    while len({path[-parts:] for path in paths}) < len(paths):
+        parts += 1
+    return [replace(r, name="/".join(p[-parts:])) for r, p in zip(alike, paths, strict=True)]
 
 
 def result_for(image: str, results: Iterable[Collected]) -> list[Collected]:
-    """The results that a name of an image, with or without its ending, may mean."""
-    known = list(results)
-    has_ending = Path(image).suffix.lower() in _IMAGE_ENDINGS
-    for name in (image, stem_of(Path(image)) if has_ending else image):
+    """The results that a name of an image may mean.
+
+    The name may be with or without its ending, and may begin with the last parts of the path of
+    the folder of its results.
+    """
+    *folder, last = _parts(image)
+    known = [r for r in results if not folder or list(r.folder.parts[-len(folder) :]) == folder]
+    for name in dict.fromkeys((last, _without_ending(last))):
         exact = [r for r in known if r.stem == name]
         if exact:
             return exact
-    return [r for r in known if image in r.names]
+    return [r for r in known if last in r.names]
+
+
+def may_mean(image: str, stem: str) -> bool:
+    """Whether a name of an image may be that of results with this stem."""
+    last = _parts(image)[-1]
+    return stem in (last, _without_ending(last))
+
+
+def _parts(image: str) -> list[str]:
+    return image.replace("\\", "/").split("/")
+
+
+def _without_ending(name: str) -> str:
+    return stem_of(Path(name)) if Path(name).suffix.lower() in _IMAGE_ENDINGS else name
 
 
 def _result(record: Path) -> Collected:
@@ -162,44 +222,56 @@ def _is_shape(value: object) -> bool:
 
 def _table(path: Path) -> dict[str, Array]:
     try:
-        rows = list(csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="")))
+        reader = csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""))
+        rows = [(reader.line_num, row) for row in reader if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError("this table cannot be read", where=path, seen=error) from error
-    rows = [row for row in rows if row]
-    if not rows or len(set(rows[0])) != len(rows[0]):
+    if not rows or len(set(rows[0][1])) != len(rows[0][1]):
         raise InputError("this table has no header, or names a column twice", where=path)
-    uneven = next((i for i, row in enumerate(rows) if len(row) != len(rows[0])), None)
-    if uneven is not None:
-        raise InputError(
-            "a row of this table is too short or too long", where=path, seen=f"row {uneven + 1}"
-        )
-    cells = zip(*rows[1:], strict=True) if len(rows) > 1 else [()] * len(rows[0])
-    return {n: _column(n, list(c), path) for n, c in zip(rows[0], cells, strict=True)}
+    (_, header), *others = rows
+    for line, row in others:
+        if len(row) != len(header):
+            raise InputError(
+                "a row of this table is too short or too long",
+                where=path,
+                seen=f"line {line}: {len(row)} cells instead of {len(header)}",
+            )
+    lines = [line for line, _ in others]
+    cells = zip(*(row for _, row in others), strict=True) if others else [()] * len(header)
+    return {
+        name: _column(name, list(zip(lines, column, strict=True)), path)
+        for name, column in zip(header, cells, strict=True)
+    }
 
 
-def _column(name: str, cells: list[str], path: Path) -> Array:
-    """Booleans, whole numbers or numbers; an empty cell is NaN."""
+def _column(name: str, cells: list[tuple[int, str]], path: Path) -> Array:
+    """Booleans, whole numbers or numbers from lines and cells; an empty cell is NaN."""
+    texts = [text for _, text in cells]
     if name in _BOOLEAN:
-        wrong = sorted(set(cells) - {"True", "False", "TRUE", "FALSE"})
-        if not wrong:
-            return np.array([c.lower() == "true" for c in cells], dtype=bool)
-    else:
-        if cells and all(c.lstrip("-").isdecimal() for c in cells):
-            return np.array([int(c) for c in cells], dtype=np.int64)
-        try:
-            return np.array([float(c) if c else np.nan for c in cells], dtype=np.float64)
-        except ValueError:
-            wrong = sorted({c for c in cells if not _is_number(c)})
-    raise InputError(
-        f"column {name} of this table holds values that make no sense",
-        where=path,
-        seen=", ".join(map(repr, wrong[:3])),
-    )
+        _refuse([c for c in cells if c[1] not in ("True", "False", "TRUE", "FALSE")], name, path)
+        return np.array([text.lower() == "true" for text in texts], dtype=bool)
+    _refuse([c for c in cells if not _is_number(c[1], empty=name not in _FILLED)], name, path)
+    if texts and all(map(_WHOLE.fullmatch, texts)):
+        _refuse([c for c in cells if abs(int(c[1])) > _LARGEST], name, path)
+        return np.array([int(text) for text in texts], dtype=np.int64)
+    return np.array([float(text) if text else np.nan for text in texts], dtype=np.float64)
 
 
-def _is_number(text: str) -> bool:
+def _is_number(text: str, *, empty: bool) -> bool:
+    if not text:
+        return empty
     try:
-        float(text or "nan")
+        return math.isfinite(float(text)) and "_" not in text
     except ValueError:
         return False
-    return True
+
+
+def _refuse(wrong: list[tuple[int, str]], name: str, path: Path) -> None:
+    if wrong:
+        shown = ", ".join(f"line {line}: {text!r}" for line, text in wrong[:3])
+        raise InputError(
+            f"column {name} of this table holds values that make no sense",
+            where=path,
+            seen=shown + (f" and {len(wrong) - 3} more" if wrong[3:] else ""),
+            fix="Correct these cells, or measure the image again",
+        )

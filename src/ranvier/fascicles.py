@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from ranvier.errors import MaskError, SettingsError
 from ranvier.figures import UM2_PER_MM2, aggregate_g_ratio, counted
 from ranvier.micrograph import Array, Fibres
+from ranvier.summary import pixel_shares
 from ranvier.tissue import binary_mask
 
 __all__ = ["FascicleSettings", "Fascicles", "fascicle_labels", "measure_fascicles"]
@@ -59,7 +61,10 @@ class FascicleSettings:
                 raise SettingsError("must be true or false", where=name, seen=getattr(self, name))
 
 
-_FIX = "Use a mask with two levels, 0 / 1 or 0 / 255, or say that it is a label image: labels=True"
+_FIX = (
+    "Use a mask with two levels, 0 / 1 or 0 / 255, or say that it is a label image: "
+    "--fascicle-labels (labels=True in Python)"
+)
 _DEFAULT = FascicleSettings()
 
 
@@ -77,19 +82,26 @@ class Fascicles:
         int32, shape (rows, columns): 0, or the fascicle's number in the table.
     of_fibre
         int32, one value per fibre: the number of its fascicle, or 0.
+    pixels
+        Of all fascicles together: their pixels, and how many of these are axon, and fibre.
     """
 
     table: Mapping[str, Array]
     totals: Mapping[str, Any]
     labels: NDArray[np.int32]
     of_fibre: NDArray[np.int32]
+    pixels: tuple[int, int, int]
 
     def __len__(self) -> int:
         return len(self.table["fascicle"])
 
 
 def measure_fascicles(
-    mask: Array, fibres: Fibres, *, settings: FascicleSettings = _DEFAULT
+    mask: Array,
+    fibres: Fibres,
+    *,
+    settings: FascicleSettings = _DEFAULT,
+    where: Path | str | None = None,
 ) -> Fascicles:
     """Measure every fascicle.
 
@@ -101,6 +113,8 @@ def measure_fascicles(
         What was measured in the image.
     settings
         Smallest fascicle and kind of mask.
+    where
+        The file of the mask, for the error.
 
     Returns
     -------
@@ -125,17 +139,22 @@ def measure_fascicles(
     .. [1] Stikov N. et al. (2015). In vivo histology of the myelin g-ratio with magnetic
        resonance imaging. NeuroImage 118, 397-405.
     """
-    labels, values, small = fascicle_labels(mask, settings=settings)
+    labels, values, small = fascicle_labels(mask, settings=settings, where=where)
     shape = fibres.instances.fibres.shape
     if labels.shape != shape:
-        raise MaskError("nerve mask and labels differ in shape", seen=f"{labels.shape} and {shape}")
+        raise MaskError(
+            "nerve mask and image differ in shape",
+            where=where,
+            seen=f"{labels.shape} and {shape}",
+        )
     count = len(values)
     of_fibre = _fascicle_of(labels, fibres, count)
     pixels = _pixels(labels, fibres, count)
     places = _places(labels, pixels[0])
     used = counted(fibres.table, include_border=settings.include_border)
     rows = [_figures(pixels[:, i], fibres, of_fibre == i, used) for i in range(1, count + 1)]
-    together = _figures(pixels[:, 1:].sum(axis=1), fibres, of_fibre > 0, used)
+    inside = pixels[:, 1:].sum(axis=1)
+    together = _figures(inside, fibres, of_fibre > 0, used)
     table: dict[str, Array] = {
         "fascicle": np.arange(1, count + 1, dtype=np.int32),
         "label": values,
@@ -148,11 +167,12 @@ def measure_fascicles(
         **together,
         "fibres_outside": int(np.count_nonzero(of_fibre == 0)),
     }
-    return Fascicles(table, totals, labels, of_fibre)
+    whole, axon, fibre = (int(n) for n in inside)
+    return Fascicles(table, totals, labels, of_fibre, (whole, axon, fibre))
 
 
 def fascicle_labels(
-    mask: Array, *, settings: FascicleSettings = _DEFAULT
+    mask: Array, *, settings: FascicleSettings = _DEFAULT, where: Path | str | None = None
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], int]:
     """Number the fascicles of a mask.
 
@@ -174,11 +194,11 @@ def fascicle_labels(
 
     whole: NDArray[np.intp]
     if settings.labels:
-        present, whole = np.unique(_label_image(mask), return_inverse=True)
+        present, whole = np.unique(_label_image(mask, where), return_inverse=True)
         whole = whole.reshape(np.shape(mask)) + (1 if present[0] > 0 else 0)
         present = present if present[0] == 0 else np.insert(present, 0, 0)
     else:
-        binary = binary_mask(mask, "nerve mask", fix=_FIX)
+        binary = _two_levels(mask, where)
         whole, highest = ndimage.label(binary, structure=np.ones((3, 3)))
         present = np.arange(highest + 1)
     sizes = np.bincount(whole.ravel(), minlength=present.size)
@@ -194,12 +214,27 @@ def fascicle_labels(
     return new[whole], values.astype(np.int64), int(present.size - 1 - order.size)
 
 
-def _label_image(mask: Array) -> Array:
+def _two_levels(mask: Array, where: Path | str | None) -> NDArray[np.bool_]:
+    try:
+        return binary_mask(mask, "nerve mask", fix=_FIX)
+    except MaskError as error:
+        raise MaskError(error.what, where=where, seen=error.seen, fix=error.fix) from error
+
+
+def _label_image(mask: Array, where: Path | str | None) -> Array:
     plane = np.asarray(mask)
     if plane.ndim != 2 or plane.size == 0:
-        raise MaskError("a label image must have rows and columns", seen=f"shape {plane.shape}")
+        raise MaskError(
+            "a label image must have rows and columns", where=where, seen=f"shape {plane.shape}"
+        )
     if plane.dtype.kind not in "bui" or plane.min() < 0:
-        raise MaskError("labels must be whole numbers, 0 or more", seen=plane.dtype)
+        raise MaskError(
+            "labels must be whole numbers, 0 or more",
+            where=where,
+            seen=plane.dtype,
+            fix="Save the label image with 8 or 16 bits, or give a mask with two levels without "
+            "--fascicle-labels (labels=False in Python)",
+        )
     return plane
 
 
@@ -268,15 +303,13 @@ def _figures(
     whole, axon, fibre = (int(n) for n in pixels)
     area = whole * (1.0 if size is None else size.um**2)
     number = int(np.count_nonzero(members))
-    avf, mvf = (axon / whole, (fibre - axon) / whole) if whole else (None, None)
+    shares = pixel_shares(whole, axon, fibre)
     found: dict[str, Any] = {
         f"area_{unit}2": area,
         "fibre_count": number,
         "density_per_mm2": number / area * UM2_PER_MM2 if size is not None and whole else None,
-        "avf": avf,
-        "mvf": mvf,
-        "fvf": fibre / whole if whole else None,
-        "aggregate_g_ratio": aggregate_g_ratio(avf, mvf),
+        **shares,
+        "aggregate_g_ratio": aggregate_g_ratio(shares["avf"], shares["mvf"]),
     }
     for name, has_unit in _MEANS:
         column = f"{name}_{unit}" if has_unit else name

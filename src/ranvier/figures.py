@@ -87,16 +87,11 @@ def counts(table: Mapping[str, Array], shape: tuple[int, int]) -> dict[str, int 
     }
 
 
-def fractions(
-    table: Mapping[str, Array], unit: str, area: float, *, rows: NDArray[np.bool_] | None = None
-) -> dict[str, float | None]:
-    """Axon, myelin and fibre area of some rows (None: of all) as shares of an area; None of no area."""
+def fractions(table: Mapping[str, Array], unit: str, area: float) -> dict[str, float | None]:
+    """Axon, myelin and fibre area as shares of an area; None of no area."""
     if not area > 0:
         return {"avf": None, "mvf": None, "fvf": None}
-    taken = slice(None) if rows is None else rows
-    avf, mvf = (
-        float(np.sum(table[f"{kind}_area_{unit}2"][taken])) / area for kind in ("axon", "myelin")
-    )
+    avf, mvf = (float(np.sum(table[f"{kind}_area_{unit}2"])) / area for kind in ("axon", "myelin"))
     return {"avf": avf, "mvf": mvf, "fvf": avf + mvf}
 
 

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranvier._matching import clashes, differences, matched, one_unit, shared_columns
-from ranvier.collected import Collected, collect
+from ranvier.collected import Collected, collect_all
 from ranvier.figures import (
     aggregate_g_ratio,
     counted,
@@ -115,9 +115,10 @@ def summarise_groups(
         Some images are in pixels and some in micrometres.
     """
     known = read_samples(Path(samples))
-    results, problems = collect(folders)
-    pairs, more = matched(known, results)
-    refuse((*known.problems, *more, *problems), known.path)
+    collection = collect_all(folders)
+    pairs, more = matched(known, collection)
+    refuse((*known.problems, *more, *collection.problems), known.path)
+    results = collection.found
     unit = one_unit(results)
     shared, warnings = shared_columns(results)
     images = [_image(s, r, shared, settings) for s, r in pairs]

@@ -116,8 +116,11 @@ class MaskSet:
     ----------
     names_both
         Whether the name of a single file says that it holds both classes.
+    notes
+        Why these files and not others beside them.
     """
 
     stem: str
     files: tuple[Path, ...]
     names_both: bool = False
+    notes: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranvier.errors import MaskError, PixelSizeError
+from ranvier._mask_files import nerve_beside
 from ranvier.exporting import (
     EXPORT_ENDINGS,
     export_files,
@@ -21,11 +22,8 @@ from ranvier.exporting import (
 )
 from ranvier.fascicles import Fascicles, FascicleSettings, measure_fascicles
 from ranvier.inference import Model, Progress, segment
-from ranvier.instances import InstanceSettings, separate
 from ranvier.jobs import MaskSet, Options, Outcome
-from ranvier.masks import classes_from_mask, classes_from_masks
 from ranvier.micrograph import Fibres, Micrograph, Segmentation
-from ranvier.morphometrics import MeasureSettings, measure
 from ranvier.provenance import Clock, file_sha256, own_version, versions
 from ranvier.reading import read
 from ranvier.results import (
@@ -40,11 +38,9 @@ from ranvier.results import (
     publish,
     stem_of,
 )
-from ranvier.summary import summarise
+from ranvier.segmentations import measure_segmentation, segmentation_of_masks
+from ranvier.summary import InTissue, summarise
 from ranvier.tissue import find_tissue
-
-NERVE_NAMES = ("_seg-nerve", "_seg-fascicles")
-"""Endings of the names of masks that say where the nerve, or its fascicles, are."""
 
 
 def segment_file(
@@ -64,7 +60,7 @@ def segment_file(
         **model.description,
         "settings": {"inference": asdict(options.inference), **_settings(options)},
     }
-    if _is_done(place, about, [path, *([nerve] if nerve else [])], options):
+    if _is_done(place, about, [path, *nerve.paths], options):
         return Outcome(path, "skipped")
     clock = Clock()
     micrograph = _read(path, options, channel=options.channel)
@@ -93,11 +89,12 @@ def measure_masks(masks: MaskSet, options: Options) -> Outcome:
     nerve = _nerve_mask(path.parent, masks.stem, options)
     place = _place(path, masks.stem, options, (), nerve)
     about = {"command": "measure", "settings": _settings(options)}
-    if _is_done(place, about, [*masks.files, *([nerve] if nerve else [])], options):
+    if _is_done(place, about, [*masks.files, *nerve.paths], options):
         return Outcome(path, "skipped")
     clock = Clock()
     planes = [_read(p, options) for p in masks.files]
-    segmentation = _segmentation_of(planes, masks)
+    planes[0] = replace(planes[0], notes=(*masks.notes, *planes[0].notes))
+    segmentation = segmentation_of_masks(planes, names_both=masks.names_both)
     clock.lap("reading")
     work = _Work(place, path, planes, about, clock, options)
     found = _measured(work, segmentation, nerve)
@@ -120,6 +117,18 @@ class _Work:
 
 
 @dataclass(frozen=True)
+class _Nerve:
+    """The mask of the nerve, if there is one, and what is to be said of it."""
+
+    path: Path | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> list[Path]:
+        return [] if self.path is None else [self.path]
+
+
+@dataclass(frozen=True)
 class _Found:
     """What was measured in one image."""
 
@@ -128,27 +137,16 @@ class _Found:
     fascicles: Fascicles | None = None
 
 
-def _nerve_mask(folder: Path, stem: str, options: Options) -> Path | None:
+def _nerve_mask(folder: Path, stem: str, options: Options) -> _Nerve:
     """The mask of the nerve that was named, or lies beside an image or its masks."""
     if options.fascicles is not None:
-        return options.fascicles
-    names = {f"{stem}{name}" for name in NERVE_NAMES}
-    present = [p for p in sorted(folder.glob("*")) if stem_of(p).removesuffix("-manual") in names]
-    if len(present) > 1:
-        raise MaskError(
-            "several masks of the nerve beside one image",
-            where=folder,
-            seen=", ".join(path.name for path in present),
-            fix="Say which one with --fascicles",
-        )
-    return present[0] if present else None
+        return _Nerve(options.fascicles)
+    return _Nerve(*nerve_beside(folder, stem))
 
 
-def _place(
-    path: Path, stem: str, options: Options, more: tuple[str, ...], nerve: Path | None
-) -> Place:
+def _place(path: Path, stem: str, options: Options, more: tuple[str, ...], nerve: _Nerve) -> Place:
     endings = (*more, *TABLE_ENDINGS, OVERLAY, *(EXPORT_ENDINGS[kind] for kind in options.exports))
-    if nerve is not None:
+    if nerve.path is not None:
         endings += (FASCICLES,)
     return Place(options.folder_for(path), stem, tuple(dict.fromkeys(endings)))
 
@@ -177,7 +175,7 @@ def _is_done(place: Place, about: Mapping[str, Any], inputs: list[Path], options
 def _measured(
     work: _Work,
     segmentation: Segmentation,
-    nerve: Path | None,
+    nerve: _Nerve,
     *,
     pixels: NDArray[Any] | None = None,
 ) -> _Found:
@@ -186,18 +184,20 @@ def _measured(
     fibres = measure_segmentation(
         segmentation, settings=options.instances, measuring=options.measuring
     )
-    if nerve is None:
+    if nerve.path is None:
         tissue = find_tissue(fibres.instances, pixels=pixels)
         fascicles, inside = None, None
     else:
-        mask = read(nerve, limits=options.limits)
-        work.read.append(replace(mask, notes=(*mask.notes, f"nerve from {nerve.name}")))
+        mask = read(nerve.path, limits=options.limits)
+        notes = (*mask.notes, f"nerve from {nerve.path.name}", *nerve.notes)
+        work.read.append(replace(mask, notes=notes))
         settings = FascicleSettings(
             labels=options.fascicle_labels, include_border=options.summary.include_border
         )
-        fascicles = measure_fascicles(mask.pixels, fibres, settings=settings)
+        fascicles = measure_fascicles(mask.pixels, fibres, settings=settings, where=nerve.path)
         tissue = find_tissue(fibres.instances, mask=fascicles.labels > 0)
-        inside = tissue.holds(fibres)
+        _, axon_px, fibre_px = fascicles.pixels
+        inside = InTissue(tissue.holds(fibres), axon_px, fibre_px)
     summary = summarise(
         fibres,
         shape=segmentation.shape,
@@ -236,76 +236,6 @@ def _read(path: Path, options: Options, *, channel: int | str | None = None) -> 
     )
 
 
-def _segmentation_of(planes: list[Micrograph], masks: MaskSet) -> Segmentation:
-    """Classes of mask files, and their pixel size.
-
-    Raises
-    ------
-    MaskError
-        Shapes or values make no sense, or one mask has a single class that its name does not tell.
-    PixelSizeError
-        Two masks of one image state different sizes.
-    """
-    path = planes[0].path
-    if len({p.shape for p in planes}) > 1:
-        raise MaskError(
-            "axon mask and myelin mask differ in shape",
-            where=path,
-            seen=" and ".join(str(p.shape) for p in planes),
-        )
-    sizes = [p.pixel_size for p in planes if p.pixel_size is not None]
-    if len({size.um for size in sizes}) > 1:
-        raise PixelSizeError(
-            "axon mask and myelin mask state different pixel sizes",
-            where=path,
-            seen=" and ".join(str(size) for size in sizes),
-            fix="Give the true one with --pixel-size",
-        )
-    if len(planes) == 2:
-        classes = classes_from_masks(planes[0].pixels, planes[1].pixels, where=path)
-    else:
-        classes = classes_from_mask(planes[0].pixels, where=path)
-        if not masks.names_both and len({1, 2} & set(np.unique(classes).tolist())) == 1:
-            raise MaskError(
-                "a mask of a single class, and nothing tells which",
-                where=path,
-                fix="Name masks X_seg-axon and X_seg-myelin, or X_seg-axonmyelin for both in one",
-            )
-    return Segmentation(classes, sizes[0] if sizes else None)
-
-
-def measure_segmentation(
-    segmentation: Segmentation,
-    *,
-    settings: InstanceSettings | None = None,
-    measuring: MeasureSettings | None = None,
-) -> Fibres:
-    """Measure every fibre of a segmentation.
-
-    Parameters
-    ----------
-    segmentation
-        From :func:`ranvier.segment`, or made from masks of any tool with :mod:`ranvier.masks`.
-    settings
-        How classes become fibres.
-    measuring
-        Model of the axon's shape, and limits of the flags.
-
-    Returns
-    -------
-    fibres
-        One row per fibre, in micrometres where the pixel size is known and in pixels otherwise.
-    """
-    size = segmentation.pixel_size
-    found = separate(segmentation.classes, settings=settings or InstanceSettings(), pixel_size=size)
-    return measure(
-        found,
-        pixel_size=size,
-        settings=measuring or MeasureSettings(),
-        confidence=segmentation.confidence,
-    )
-
-
 def _published(work: _Work, files: Mapping[str, bytes], found: _Found) -> Outcome:
     size, options = found.fibres.pixel_size, work.options
     run = {
@@ -326,10 +256,17 @@ def _published(work: _Work, files: Mapping[str, bytes], found: _Found) -> Outcom
         "done",
         outputs=tuple(outputs),
         summary=found.summary,
-        notes=tuple(dict.fromkeys(note for m in work.read for note in m.notes)),
+        notes=(*dict.fromkeys(note for m in work.read for note in m.notes), *_kept(work.place)),
         pixel_size="unknown, so results are in pixels" if size is None else str(size),
         seconds=work.clock.total(),
     )
+
+
+def _kept(place: Place) -> list[str]:
+    """A note on the files of an earlier run that lie among the new ones."""
+    kept = json.loads(place.record.read_text(encoding="utf-8")).get("kept", {})
+    names = sorted(name for name in kept if (place.folder / name).is_file())
+    return [f"not of this run, kept from an earlier one: {', '.join(names)}"] if names else []
 
 
 def _identity(about: Mapping[str, Any], hashes: list[str], options: Options) -> str:

@@ -42,15 +42,55 @@ def rings(outlines: Outlines, ids: Iterable[int] | None = None) -> dict[int, lis
     """
     corners, first, again = _corners(outlines)
     owners = outlines.owner[outlines.starts[:-1]]
+    around = _outer_loops(outlines).tolist()
     wanted = np.arange(owners.size)
     if ids is not None:
         wanted = np.flatnonzero(np.isin(owners, np.fromiter(ids, np.int64)))
-    found: dict[int, list[Ring]] = {}
+    outer: dict[int, Ring] = {}
+    holes: dict[int, list[Ring]] = {}
     for loop in wanted.tolist():
         ring = corners[first[loop] : first[loop + 1]]
-        simple = _simple(ring) if again[loop] else (ring,)
-        found.setdefault(int(owners[loop]), []).extend(simple)
-    return {owner: _polygons(simple) for owner, simple in found.items()}
+        for simple in _simple(ring) if again[loop] else (ring,):
+            if loop == around[loop] and (not again[loop] or _area(simple) > 0):
+                outer[loop] = simple
+            else:
+                holes.setdefault(around[loop], []).append(simple)
+    found: dict[int, list[Polygon]] = {}
+    for loop, ring in outer.items():
+        found.setdefault(int(owners[loop]), []).append([ring, *holes.get(loop, ())])
+    return found
+
+
+def _outer_loops(outlines: Outlines) -> NDArray[np.int64]:
+    """Of each loop, the outer loop of its 4-connected part: itself, or the one that its hole lies in.
+
+    From the pixel on the left of a hole, its row is followed to the left for as long as it is of the
+    object. The edge where that ends is on the outer loop, or on a hole further left, of the same part.
+    """
+    row, col, starts = outlines.row, outlines.col, outlines.starts
+    count = starts.size - 1
+    around = np.arange(count, dtype=np.int64)
+    if not count:
+        return around
+    rise = outlines.row[outlines.following] - row
+    hole = np.add.reduceat(col.astype(np.int64) * rise, starts[:-1]) < 0  # Green's theorem
+    if not hole.any():
+        return around
+    loop = np.repeat(around, np.diff(starts))
+    width = int(col.max()) + 1
+    up = np.flatnonzero(rise < 0)  # the left edge of the pixel that is to the right and above
+    key = (row[up].astype(np.int64) - 1) * width + col[up]
+    order = np.argsort(key)
+    down = np.flatnonzero((rise > 0) & hole[loop])  # the right edge of a pixel left of a hole
+    down = down[np.lexsort((col[down], loop[down]))]
+    holes, leftmost = np.unique(loop[down], return_index=True)
+    start = down[leftmost]
+    pixel = row[start].astype(np.int64) * width + col[start] - 1
+    met = np.searchsorted(key[order], pixel, side="right") - 1
+    around[holes] = loop[up[order[met]]]
+    while not np.array_equal(nearer := around[around], around):
+        around = nearer
+    return around
 
 
 def _corners(outlines: Outlines) -> tuple[Ring, Array, NDArray[np.bool_]]:
@@ -87,38 +127,7 @@ def _simple(ring: Ring) -> Iterator[Ring]:
     yield np.array(path, dtype=np.int32)
 
 
-def _polygons(simple: list[Ring]) -> list[Polygon]:
-    """Give each hole to the outer ring around it."""
-    areas = [_area(ring) for ring in simple]
-    outer = [i for i, area in enumerate(areas) if area > 0]
-    parts: dict[int, Polygon] = {i: [simple[i]] for i in outer}
-    smallest_first = sorted(outer, key=lambda i: areas[i])
-    for i, ring in enumerate(simple):
-        if areas[i] < 0:
-            around = outer[0]
-            if len(outer) > 1:
-                point = _beside(ring)
-                around = next(o for o in smallest_first if _holds(simple[o], point))
-            parts[around].append(ring)
-    return list(parts.values())
-
-
 def _area(ring: Ring) -> int:
     """Signed area in pixels, exact (Green's theorem)."""
     row, col = ring[:, 0].astype(np.int64), ring[:, 1].astype(np.int64)
     return int(np.sum(col * (np.roll(row, -1) - row)))
-
-
-def _beside(ring: Ring) -> tuple[float, float]:
-    """Centre of the object's pixel on the right hand of a ring's first step."""
-    (row, col), (to_row, to_col) = ring[:2].tolist()
-    down, right = np.sign(to_row - row), np.sign(to_col - col)
-    return float(row + (down + right) / 2), float(col + (right - down) / 2)
-
-
-def _holds(ring: Ring, point: tuple[float, float]) -> bool:
-    """Whether a pixel's centre lies inside a ring, by the number of sides to the right of it."""
-    row, col = ring[:, 0], ring[:, 1]
-    after = np.roll(row, -1)
-    beyond = (np.minimum(row, after) < point[0]) & (np.maximum(row, after) > point[0])
-    return int(np.count_nonzero(beyond & (col > point[1]))) % 2 == 1

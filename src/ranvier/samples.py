@@ -25,7 +25,8 @@ class Sample:
     Attributes
     ----------
     image
-        File name or stem of an image.
+        File name or stem of an image; after the name of the folder of its results, where folders
+        hold results of the same name: ``folder/stem``.
     subject, group
         Whose tissue it shows, and which group that subject is of.
     extra
@@ -65,7 +66,7 @@ def read_samples(path: Path) -> Samples:
     path
         CSV or TSV, UTF-8 with or without a byte order mark; tab, semicolon or comma between cells,
         whichever the first line shows. Columns ``image`` and ``subject``, optionally ``group``;
-        others are carried along.
+        others are carried along. Columns at the end that are empty from top to bottom are dropped.
 
     Returns
     -------
@@ -81,7 +82,7 @@ def read_samples(path: Path) -> Samples:
     lines = _lines(path)
     if not lines:
         raise DatasetError("the table of samples is empty", where=path)
-    header = [cell.strip() for cell in lines[0][1]]
+    header = _trimmed([cell.strip() for cell in lines[0][1]], 0)
     names = [h.lower() if h.lower() in (*_NEEDED, "group") else h for h in header]
     problems = [f"line {lines[0][0]}: no column {n}" for n in _NEEDED if n not in names]
     problems += [
@@ -92,7 +93,8 @@ def read_samples(path: Path) -> Samples:
     refuse(problems, path, fix="The columns are image, subject and, if there are groups, group")
     extra = tuple(n for n in names if n not in (*_NEEDED, "group"))
     rows: list[Sample] = []
-    for number, cells in lines[1:]:
+    for number, all_cells in lines[1:]:
+        cells = _trimmed(all_cells, len(names))
         if len(cells) != len(names):
             problems.append(f"line {number}: {len(cells)} cells instead of {len(names)}")
             continue
@@ -102,6 +104,12 @@ def read_samples(path: Path) -> Samples:
         carried = {n: row[n] for n in extra}
         rows.append(Sample(row["image"], row["subject"], group, carried, number))
     return Samples(path, tuple(rows), extra, (*problems, *_contradictions(rows)))
+
+
+def _trimmed(cells: list[str], width: int) -> list[str]:
+    """Without the empty cells at the end that stand beyond a width; spreadsheets save such columns."""
+    last = max((i for i, cell in enumerate(cells) if cell.strip()), default=-1)
+    return cells[: max(width, last + 1)]
 
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:

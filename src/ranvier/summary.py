@@ -24,7 +24,7 @@ from ranvier.figures import (
 )
 from ranvier.micrograph import Fibres
 
-__all__ = ["SummarySettings", "summarise"]
+__all__ = ["InTissue", "SummarySettings", "pixel_shares", "summarise"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,30 @@ def _checked_edges(edges: object, name: str) -> tuple[float, ...]:
 _DEFAULT = SummarySettings()
 
 
+@dataclass(frozen=True, eq=False)
+class InTissue:
+    """What of the fibres lies in a given tissue, which may cut some of them.
+
+    Attributes
+    ----------
+    rows
+        Which rows of the table, for counting fibres: those whose axon's centroid does.
+    axon_px, fibre_px
+        Pixels of tissue that are axon of a fibre, and that are of a fibre at all.
+    """
+
+    rows: NDArray[np.bool_]
+    axon_px: int
+    fibre_px: int
+
+
+def pixel_shares(whole: int, axon: int, fibre: int) -> dict[str, float | None]:
+    """Shares of so many pixels that are axon, myelin and either of a fibre; None of no pixels."""
+    if not whole:
+        return {"avf": None, "mvf": None, "fvf": None}
+    return {"avf": axon / whole, "mvf": (fibre - axon) / whole, "fvf": fibre / whole}
+
+
 def summarise(
     fibres: Fibres,
     *,
@@ -84,7 +108,7 @@ def summarise(
     settings: SummarySettings = _DEFAULT,
     tissue_px: int | None = None,
     tissue_source: str | None = None,
-    in_tissue: NDArray[np.bool_] | None = None,
+    in_tissue: InTissue | None = None,
 ) -> dict[str, Any]:
     """Sum up one image.
 
@@ -105,7 +129,7 @@ def summarise(
     tissue_px, tissue_source
         Pixels of tissue and how they were found, from :func:`ranvier.tissue.find_tissue`.
     in_tissue
-        Which rows of the table lie in the tissue; None where all do.
+        What of the fibres lies in the tissue; None where all of each does.
 
     Returns
     -------
@@ -115,7 +139,8 @@ def summarise(
         lines are the left and the bottom edge of the image.
         ``<flag>_count``: flagged fibres, for each flag that the table has.
         ``avf``, ``mvf``, ``fvf``: axon, myelin and fibre area fractions of the image;
-        ``avf_tissue``.. of the tissue.
+        ``avf_tissue``.. of the tissue, of whose pixels they count those that are of a fibre, so
+        that none is above 1.
         ``aggregate_g_ratio``: sqrt(1 / (1 + mvf / avf)) [2]_; 1 where an image has axons and no
         myelin.
         ``density_per_mm2``: all fibres / area of the image, as other tools report it;
@@ -129,7 +154,7 @@ def summarise(
     ------
     MaskError
         The shape is not that of the label images, there is more tissue than image, or
-        ``in_tissue`` has not one value per fibre.
+        ``in_tissue`` has not one value per fibre, or more pixels of fibres than tissue.
 
     References
     ----------
@@ -160,7 +185,7 @@ def _check(
     fibres: Fibres,
     shape: tuple[int, int],
     tissue_px: int | None,
-    in_tissue: NDArray[np.bool_] | None,
+    in_tissue: InTissue | None,
 ) -> None:
     if tuple(shape) != fibres.instances.fibres.shape:
         raise MaskError(
@@ -172,10 +197,17 @@ def _check(
             "more tissue than image, or less than none",
             seen=f"{tissue_px} of {shape[0] * shape[1]} pixels",
         )
-    if in_tissue is not None and in_tissue.shape != (len(fibres),):
+    if in_tissue is None:
+        return
+    if in_tissue.rows.shape != (len(fibres),):
         raise MaskError(
             "in_tissue must have one value per fibre",
-            seen=f"shape {in_tissue.shape} for {len(fibres)} fibres",
+            seen=f"shape {in_tissue.rows.shape} for {len(fibres)} fibres",
+        )
+    if not 0 <= in_tissue.axon_px <= in_tissue.fibre_px <= (tissue_px or 0):
+        raise MaskError(
+            "more axon than fibre in the tissue, or more fibre than tissue",
+            seen=f"{in_tissue.axon_px}, {in_tissue.fibre_px} and {tissue_px} pixels",
         )
 
 
@@ -199,16 +231,20 @@ def _of_tissue(
     pixels: int | None,
     source: str | None,
     shape: tuple[int, int],
-    rows: NDArray[np.bool_] | None,
+    part: InTissue | None,
 ) -> dict[str, Any]:
     size = fibres.pixel_size
     unit = "px" if size is None else "um"
     area = (pixels or 0) * (1.0 if size is None else size.um**2)
-    shares = fractions(fibres.table, unit, area, rows=rows)
+    shares = (
+        fractions(fibres.table, unit, area)
+        if part is None
+        else pixel_shares(pixels or 0, part.axon_px, part.fibre_px)
+    )
     frame = in_frame(fibres.table, shape)
     density = None
     if size is not None and area > 0 and frame is not None:
-        inside = frame if rows is None else frame & rows
+        inside = frame if part is None else frame & part.rows
         density = int(np.count_nonzero(inside)) / area * UM2_PER_MM2
     return {
         "tissue_px": pixels,

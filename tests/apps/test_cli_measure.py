@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from ranvier.apps import options
@@ -230,3 +231,161 @@ def test_means_of_groups_from_results(run, masks, tmp_path):
     subjects = {row["subject"]: row for row in rows(tmp_path / "s" / "subjects.csv")}
     assert {name: row["n_images"] for name, row in subjects.items()} == {"1": "2", "2": "1"}
     assert len(rows(tmp_path / "s" / "fibres.csv")) == 12
+
+
+def grown(masks: Path, *, ending: str = ".png", manual: str = "-manual") -> None:
+    """Masks of the same image with axons that are larger, as somebody corrected them."""
+    axon, myelin = (np.asarray(Image.open(masks / f"x_seg-{k}.png")) for k in ("axon", "myelin"))
+    larger = np.where((axon > 0) | (np.roll(axon, 1, axis=0) > 0), 255, 0).astype(np.uint8)
+    rest = np.where(larger > 0, 0, myelin).astype(np.uint8)
+    Image.fromarray(larger).save(masks / f"x_seg-axon{manual}{ending}")
+    Image.fromarray(rest).save(masks / f"x_seg-myelin{manual}{ending}")
+
+
+def inputs(folder: Path) -> list[str]:
+    return [Path(i["path"]).name for i in record(folder)["inputs"]]
+
+
+def test_masks_made_by_hand_are_taken_and_never_mixed_with_others(run, masks, tmp_path):
+    grown(masks)
+    by_hand = ["x_seg-axon-manual.png", "x_seg-myelin-manual.png"]
+    plain = ["x_seg-axon.png", "x_seg-myelin.png"]
+    for i, (given, expected, noted) in enumerate(
+        (
+            (masks, by_hand, True),
+            (masks / "*.png", by_hand, True),
+            (masks / "x_seg-axon-manual.png", by_hand, False),
+            (masks / "x_seg-myelin-manual.png", by_hand, False),
+            (masks / "x_seg-axon.png", plain, False),
+            (masks / "*-axon.png", plain, False),
+        )
+    ):
+        code, said, err = run("measure", given, "-o", tmp_path / str(i))
+        assert (code, err) == (0, ""), given
+        assert inputs(tmp_path / str(i)) == expected, given
+        note = "note: x_seg-axon-manual.png and x_seg-myelin-manual.png taken; left out: "
+        assert (note in said) is noted, given
+    told = record(tmp_path / "0")["inputs"][0]["notes"][0]
+    assert told.endswith("left out: x_seg-axon.png, x_seg-myelin.png (masks made by hand go first)")
+
+
+def test_half_a_set_made_by_hand_is_not_filled_up_from_the_other(run, masks, tmp_path):
+    grown(masks)
+    (masks / "x_seg-myelin-manual.png").unlink()
+    code, said, _ = run("measure", masks, "-o", tmp_path / "a")
+    assert code == 0
+    assert inputs(tmp_path / "a") == ["x_seg-axon.png", "x_seg-myelin.png"]
+    assert "left out: x_seg-axon-manual.png (not a complete set)" in said
+    code, _, err = run("measure", masks / "x_seg-axon-manual.png", "-o", tmp_path / "b")
+    assert code == 1
+    assert "Put x_seg-myelin-manual.png beside it" in err
+    (masks / "x_seg-axon.png").unlink()
+    code, _, err = run("measure", masks, "-o", tmp_path / "c")
+    assert code == 1
+    assert "the myelin mask of this image is missing" in err
+
+
+def test_two_masks_of_one_kind_are_refused_with_both_names(run, masks, tmp_path):
+    grown(masks, ending=".tif", manual="")
+    code, _, err = run("measure", masks, "-o", tmp_path / "o")
+    assert code == 1
+    assert "x_seg-axon.png, x_seg-axon.tif" in err
+    code, _, err = run("measure", masks / "x_seg-axon.png", "-o", tmp_path / "o")
+    assert code == 1
+    assert "x_seg-myelin.png, x_seg-myelin.tif" in err
+    assert not (tmp_path / "o").exists()
+    # Those that are named, and those that a glob matches, go before others of their kind.
+    both = [masks / f"x_seg-{kind}.png" for kind in ("axon", "myelin")]
+    for given, name in ((both, "a"), ([masks / "*.png"], "b")):
+        assert run("measure", *given, "-o", tmp_path / name)[0] == 0
+        assert inputs(tmp_path / name) == ["x_seg-axon.png", "x_seg-myelin.png"]
+
+
+def test_a_mask_that_is_named_is_the_one_that_is_measured(run, masks, tmp_path):
+    classes = np.zeros((120, 200), np.uint8)
+    classes[20:60, 20:60], classes[30:50, 30:50] = 127, 255
+    Image.fromarray(classes).save(masks / "x_seg-axonmyelin.png")
+    for i, given in enumerate((masks / "x_seg-axonmyelin.png", masks / "*-axonmyelin.png")):
+        assert run("measure", given, "-o", tmp_path / str(i))[0] == 0
+        assert inputs(tmp_path / str(i)) == ["x_seg-axonmyelin.png"]
+    assert run("measure", masks / "*.png", "-o", tmp_path / "pair")[0] == 0
+    assert inputs(tmp_path / "pair") == ["x_seg-axon.png", "x_seg-myelin.png"]
+    (masks / "x_seg-myelin.png").unlink()
+    code, _, err = run("measure", masks / "x_seg-axon.png", "-o", tmp_path / "o")
+    assert code == 1
+    assert "the myelin mask of this image is missing" in err
+
+
+def test_a_wrong_myelin_mask_is_named(run, masks, tmp_path, examples):
+    with Image.open(examples / "sem.png") as image:
+        image.convert("L").resize((200, 120)).save(masks / "x_seg-myelin.png")
+    code, _, err = run("measure", masks, "-o", tmp_path / "o")
+    assert code == 1
+    assert f"{masks / 'x_seg-myelin.png'}: the values are not those of a mask of one class" in err
+    assert "classes_from" not in err
+
+
+def test_masks_whose_tiff_says_that_black_is_true_are_refused(run, masks, tmp_path):
+    for kind in ("axon", "myelin"):
+        path = masks / f"x_seg-{kind}.png"
+        pixels = np.asarray(Image.open(path)) > 0
+        tifffile.imwrite(path.with_suffix(".tif"), pixels, photometric="miniswhite")
+        path.unlink()
+    code, _, err = run("measure", masks, "-o", tmp_path / "o")
+    assert code == 1
+    assert "inverted, or the same mask twice?" in err
+
+
+def test_a_sidecar_of_the_nerve_mask_is_no_second_mask(run, masks, tmp_path):
+    Image.fromarray(nerve(False)).save(masks / "x_seg-nerve.png")
+    (masks / "x_seg-nerve.json").write_text("{}")
+    code, said, err = run("measure", masks, "-o", tmp_path / "a")
+    assert (code, err) == (0, "")
+    assert "nerve from x_seg-nerve.png" in said
+    Image.fromarray(nerve(False)[::-1]).save(masks / "x_seg-nerve-manual.png")
+    code, said, err = run("measure", masks, "-o", tmp_path / "b")
+    assert (code, err) == (0, "")
+    assert "nerve from x_seg-nerve-manual.png" in said
+    assert "note: left out: x_seg-nerve.png (masks made by hand go first)" in said
+    Image.fromarray(nerve(False)).save(masks / "x_seg-nerve-manual.tif")
+    code, _, err = run("measure", masks, "-o", tmp_path / "c")
+    assert code == 1
+    assert "x_seg-nerve-manual.png, x_seg-nerve-manual.tif" in err
+
+
+def test_errors_of_the_nerve_mask_name_the_file_and_the_option(run, masks, tmp_path):
+    path = masks / "x_seg-nerve.png"
+    Image.fromarray(nerve(True)).save(path)
+    code, _, err = run("measure", masks, "-o", tmp_path / "o")
+    assert code == 1
+    assert f"{path}: nerve mask: the values are not those" in err
+    assert "--fascicle-labels" in err
+    Image.fromarray(nerve(False)[:-1]).save(path)
+    assert f"{path}: nerve mask and image differ in shape" in run("measure", masks)[2]
+
+
+def test_a_tissue_is_counted_in_pixels_as_its_fascicles_are(run, masks, tmp_path):
+    mask = np.zeros((120, 200), np.uint8)
+    mask[30:50, 30:50] = 255  # cuts through one fibre, and holds its axon
+    Image.fromarray(mask).save(masks / "x_seg-nerve.png")
+    assert run("measure", masks, "-o", tmp_path / "o", "--pixel-size", 0.2)[0] == 0
+    found = record(tmp_path / "o")
+    summary, fascicles = found["summary"], found["fascicles"]
+    for name in ("avf", "mvf", "fvf"):
+        assert summary[f"{name}_tissue"] == fascicles[name] <= 1
+    assert fascicles["fvf"] == 1
+    fibres = np.asarray(Image.open(masks / "x_seg-axon.png"))[30:50, 30:50] > 0
+    assert summary["avf_tissue"] == fibres.mean()
+
+
+def test_what_is_kept_of_an_earlier_run_is_said(run, masks, tmp_path):
+    Image.fromarray(nerve(False)).save(masks / "x_seg-nerve.png")
+    out = ("-o", tmp_path / "o")
+    assert "kept from" not in run("measure", masks, *out)[1]
+    (masks / "x_seg-nerve.png").unlink()
+    code, said, _ = run("measure", masks, *out, "--overwrite")
+    assert code == 0
+    assert "note: not of this run, kept from an earlier one: x_fascicles.csv" in said
+    assert "x_fascicles.csv" not in record(tmp_path / "o")["outputs"]
+    (tmp_path / "o" / "x_fascicles.csv").unlink()
+    assert "kept from" not in run("measure", masks, *out, "--overwrite")[1]

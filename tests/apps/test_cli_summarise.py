@@ -13,7 +13,8 @@ from ranvier._group_files import TABLES
 from ranvier.apps.cli_summarise import summarise
 from ranvier.datasets.phantom import PhantomSettings, draw, mask_of
 from ranvier.errors import DatasetError, OutputExistsError, RanvierError
-from ranvier.pipeline import MaskSet, Options, measure_masks
+from ranvier.jobs import MaskSet, Options
+from ranvier.pipeline import measure_masks
 from ranvier.provenance import file_sha256
 
 ALL = {*TABLES, "run.json"}
@@ -150,3 +151,19 @@ def test_a_template_to_fill_in(results: Path, tmp_path: Path) -> None:
     assert run(results, "--make-samples", path, "--samples", path).exit_code == 2
     assert isinstance(run(tmp_path, "--make-samples", tmp_path / "x").exception, DatasetError)
     assert run(results, "--samples", path).exit_code == 2
+
+
+def test_a_template_tells_results_of_one_name_apart(results: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in results.glob("n0_*"):
+        (other / path.name).write_bytes(path.read_bytes())
+    samples = tmp_path / "samples.csv"
+    assert run(results, other, "--make-samples", samples).exit_code == 0
+    text = samples.read_text()
+    assert text == f"image,subject,group\n{results.name}/n0,,\nother/n0,,\nn1,,\nn2,,\n"
+    lines = [line.replace(",,", f",{i},x") for i, line in enumerate(text.splitlines())]
+    samples.write_text("\n".join(lines))
+    done = run(results, other, "--samples", samples, "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert len(rows(tmp_path / "out" / "images.csv")) == 4

@@ -134,6 +134,20 @@ def test_polygons_of_chosen_objects_and_of_islands_in_lakes():
     assert polygon(parts).area == np.count_nonzero(labels == 1)
 
 
+def test_holes_of_one_object_in_many_parts_are_quickly_given_to_theirs():
+    rng = np.random.default_rng(0)
+    labels = (rng.random((400, 400)) < 0.62).astype(np.int32)
+    outlines = trace(labels, 1)
+    start = time.perf_counter()
+    parts = rings(outlines)[1]
+    assert time.perf_counter() - start < 5
+    assert len(parts) > 1000
+    assert sum(map(len, parts)) > 5000
+    made = polygon(parts)
+    assert made.is_valid
+    assert made.area == np.count_nonzero(labels)
+
+
 def sheet_rows(content, name):
     book = openpyxl.load_workbook(io.BytesIO(content))
     return [list(row) for row in book[name].iter_rows(values_only=True)]

@@ -185,3 +185,28 @@ def test_published_figures_of_a_nerve() -> None:
     assert (
         round(found.totals["density_per_mm2"] / 1e6, 5) == expected["total_axon_density"]["value"]
     )
+
+
+def test_errors_name_the_file_and_both_ways_to_say_labels() -> None:
+    mask, classes = scene()
+    labels = np.where(mask > 0, 3, 0) + (classes > 0)
+    fibres = measured(classes)
+    with pytest.raises(MaskError, match=r"--fascicle-labels \(labels=True in Python\)") as caught:
+        measure_fascicles(labels, fibres, where="n.png")
+    assert caught.value.where == "n.png"
+    settings = FascicleSettings(labels=True)
+    for bad in (labels / 2, labels[None], labels[1:]):
+        with pytest.raises(MaskError) as caught:
+            measure_fascicles(bad, fibres, settings=settings, where="n.png")
+        assert caught.value.where == "n.png"
+
+
+def test_pixels_of_all_fascicles_are_those_of_the_mask() -> None:
+    mask, classes = scene()
+    mask[34:38] = 0  # through a fibre
+    found = measure_fascicles(mask, measured(classes), settings=ANY)
+    inside = mask > 0
+    assert found.pixels == tuple(
+        np.count_nonzero(part) for part in (inside, inside & (classes == 2), inside & (classes > 0))
+    )
+    assert found.totals["fvf"] == found.pixels[2] / found.pixels[0]

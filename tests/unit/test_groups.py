@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ranvier.collected import collect
 from ranvier.errors import DatasetError, InputError
 from ranvier.exporting import table_csv
 from ranvier.groups import GROUP_COLUMNS, Grouped, summarise_groups
@@ -294,8 +295,84 @@ def test_names_with_dots_and_two_folders(tmp_path: Path) -> None:
     found = summarise_groups([tmp_path / "one", tmp_path / "two"], samples)
     assert found.subjects["g_ratio_mean"] == pytest.approx([0.5, 0.6])
     write_result(tmp_path / "two", "n.1", [0.5])
-    with pytest.raises(DatasetError, match="has results of that name"):
+    with pytest.raises(
+        DatasetError, match=r"line 2: image n\.1 may mean any of one/n\.1, two/n\.1: write which"
+    ):
         summarise_groups([tmp_path / "one", tmp_path / "two"], samples)
+
+
+def test_results_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    folders = [tmp_path / "one", tmp_path / "two", tmp_path / "more" / "two"]
+    for folder, g_ratio in zip(folders, (0.5, 0.6, 0.7), strict=True):
+        folder.mkdir(parents=True)
+        write_result(folder, "n", [g_ratio])
+    assert [r.name for r in collect(folders)[0]] == [
+        f"{tmp_path.name}/one/n",
+        f"{tmp_path.name}/two/n",
+        "more/two/n",
+    ]
+    rows = ("one/n,a,x", f"{tmp_path.name}/two/n.tif,b,x", "more\\two\\n,c,x")
+    found = summarise_groups(folders, write_samples(tmp_path / "s.csv", *rows))
+    assert found.subjects["g_ratio_mean"] == pytest.approx([0.5, 0.6, 0.7])
+    rows = ("one/n,a,x", "two/n,b,x", "three/n,c,x")
+    with pytest.raises(DatasetError) as caught:
+        summarise_groups(folders, write_samples(tmp_path / "s.csv", *rows))
+    text = str(caught.value)
+    assert f"line 3: image two/n may mean any of {tmp_path.name}/two/n, more/two/n: write" in text
+    assert "line 4: no results of image three/n" in text
+    assert "no row" not in text
+
+
+def test_tissue_found_from_different_things_is_told(study: tuple[Path, Path]) -> None:
+    for stem, source in (("a1", "mask"), ("a2", "image"), ("b1", "image")):
+        write_result(study[0], stem, [0.5], summary={"tissue_source": source})
+    (told,) = summarise_groups([study[0]], study[1]).warnings
+    assert told.startswith("tissue found from different things")
+    assert told.endswith("mask: a1 | image: a2, b1 | not known: c1")
+
+
+def test_an_unreadable_table_is_one_problem(study: tuple[Path, Path]) -> None:
+    table = study[0] / "a1_morphometrics.csv"
+    table.write_bytes(table.read_bytes().replace(b"0.5", b"half", 1))
+    with pytest.raises(DatasetError) as caught:
+        summarise_groups([study[0]], study[1])
+    assert "1 problem(s)" in str(caught.value)
+    assert f"{table}: column g_ratio" in str(caught.value)
+    assert "line 2: 'half'" in str(caught.value)
+
+
+def test_empty_columns_at_the_end_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("image,subject,,\na,m,,\nb,n,,,\nc,o\n")
+    found = read_samples(path)
+    assert (found.problems, found.extra_columns) == ((), ())
+    assert [(r.image, r.subject) for r in found.rows] == [("a", "m"), ("b", "n"), ("c", "o")]
+    path.write_text("image,subject,note,\na,m,,\nb,n,,x\n")
+    found = read_samples(path)
+    assert found.extra_columns == ("note",)
+    assert found.problems == ("line 3: 4 cells instead of 3",)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_figures_of_groups_are_those_of_scipy(tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows, means = [], {}
+    for subject in range(rng.integers(2, 7)):
+        values = []
+        for image in range(rng.integers(1, 4)):
+            drawn = rng.uniform(0.4, 0.9, rng.integers(1, 9)).tolist()
+            write_result(tmp_path / "res", f"s{subject}i{image}", drawn)
+            rows.append(f"s{subject}i{image},s{subject},x")
+            values += drawn
+        means[subject] = np.mean(values)
+    found = summarise_groups([tmp_path / "res"], write_samples(tmp_path / "s.csv", *rows))
+    group = row(found.groups, group="x", measure="g_ratio_mean")
+    of_subjects = list(means.values())
+    mean, sem = np.mean(of_subjects), stats.sem(of_subjects)
+    low, high = stats.t.interval(0.95, len(of_subjects) - 1, loc=mean, scale=sem)
+    expected = {"mean": mean, "sem": sem, "ci95_low": low, "ci95_high": high}
+    assert group["n_subjects"] == len(of_subjects)
+    assert {name: group[name] for name in expected} == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -304,7 +381,13 @@ def test_names_with_dots_and_two_folders(tmp_path: Path) -> None:
         (b"0.7", b"high", "g_ratio of this table holds values"),
         (b"False", b"maybe", "touches_border of this table holds values"),
         (b"g_ratio", b"ratio", "lacks columns"),
-        (b"\n2,", b"\n2,2,", "too short or too long"),
+        (b"\n2,", b"\n2,2,", "too short or too long.*line 3: 10 cells instead of 9"),
+        (b"\n2,", b"\n--5,", r"b1_morphometrics\.csv: column id .*line 3: '--5'"),
+        (b"\n2,", b"\n99999999999999999999,", "column id .*line 3: '99999999999999999999'"),
+        (b"\n2,", b"\n,", "column id .*line 3: ''"),
+        (b",1.0,", b",,", "column axon_area_um2 .*line 2: '', line 3: ''"),
+        (b"0.7", b"inf", "column g_ratio .*line 2: 'inf'"),
+        (b"0.7", b"0_7", "column g_ratio .*line 2: '0_7'"),
     ],
 )
 def test_tables_that_make_no_sense(

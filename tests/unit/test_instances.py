@@ -421,7 +421,9 @@ def test_half_of_the_maximum_belongs_to_a_mask() -> None:
 
 
 def test_stray_greys_go_to_the_nearest_level() -> None:
-    mask = np.array([[0] * 20 + [127, 64] * 10 + [255] * 20 + [127, 191, 192, 255, 0, 63]], np.uint8)
+    mask = np.array(
+        [[0] * 20 + [127, 64] * 10 + [255] * 20 + [127, 191, 192, 255, 0, 63]], np.uint8
+    )
     assert classes_from_mask(mask)[0, 38:40].tolist() == [1, 1]
     assert classes_from_mask(mask)[0, -6:].tolist() == [1, 1, 2, 2, 0, 0]
 

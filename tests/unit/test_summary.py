@@ -13,7 +13,7 @@ from ranvier.figures import in_frame
 from ranvier.instances import InstanceSettings, separate
 from ranvier.micrograph import Fibres, Instances
 from ranvier.morphometrics import measure
-from ranvier.summary import SummarySettings, summarise
+from ranvier.summary import InTissue, SummarySettings, summarise
 
 SETTINGS = InstanceSettings(min_axon_area=1, max_gap_px=0)
 SIZE = PixelSize(0.5, "option")
@@ -190,10 +190,10 @@ def test_tissue_densities_and_fractions() -> None:
     assert found["tissue_area_um2"] == pytest.approx(1250)
     assert found["density_per_mm2_tissue"] == pytest.approx(2 / 1250e-6)
     assert found["avf_tissue"] == pytest.approx(4 * found["avf"]) == pytest.approx(6 * np.pi / 1250)
-    inside = np.array([False, True, False])
+    inside = InTissue(np.array([False, True, False]), 1000, 3000)
     part = summarise(fibres, shape=(100, 200), tissue_px=5000, in_tissue=inside)
     assert part["density_per_mm2_tissue"] == pytest.approx(1 / 1250e-6)
-    assert part["avf_tissue"] == pytest.approx(np.pi / 1250)
+    assert (part["avf_tissue"], part["mvf_tissue"], part["fvf_tissue"]) == (0.2, 0.4, 0.6)
     none = summarise(fibres, shape=(100, 200), tissue_px=0)
     assert (none["avf_tissue"], none["density_per_mm2_tissue"], none["tissue_px"]) == (
         None,
@@ -205,7 +205,10 @@ def test_tissue_densities_and_fractions() -> None:
     with pytest.raises(MaskError, match="more tissue than image"):
         summarise(fibres, shape=(100, 200), tissue_px=20001)
     with pytest.raises(MaskError, match="one value per fibre"):
-        summarise(fibres, shape=(100, 200), tissue_px=1, in_tissue=inside[:2])
+        wrong = InTissue(np.array([True, True]), 0, 0)
+        summarise(fibres, shape=(100, 200), tissue_px=1, in_tissue=wrong)
+    with pytest.raises(MaskError, match="more fibre than tissue"):
+        summarise(fibres, shape=(100, 200), tissue_px=2999, in_tissue=inside)
 
 
 def test_caliber_bins_add_up() -> None:
@@ -235,6 +238,25 @@ def test_caliber_bins_add_up() -> None:
     ]
     empty = table_of(axon_diameter_um=[])
     assert {b["share"] for b in summarise(empty, shape=(100, 200))["caliber_bins"]} == {None}
+
+
+def test_an_axon_on_an_edge_is_in_the_bin_that_begins_there() -> None:
+    diameters = [0.0, 0.4999999, 0.5, 0.5000001, 1.0, 2.0, 2.0]
+    fibres = table_of(axon_diameter_um=diameters, g_ratio=[0.6, 0.6, 0.7, 0.8, 0.5, 0.9, 0.7])
+    settings = SummarySettings(caliber_bins_um=(0, 0.5, 1, 2))
+    bins = summarise(fibres, shape=(100, 200), settings=settings)["caliber_bins"]
+    assert [b["count"] for b in bins] == [2, 2, 1, 2]
+    assert [b["share"] for b in bins] == pytest.approx([2 / 7, 2 / 7, 1 / 7, 2 / 7])
+    assert [b["g_ratio_mean"] for b in bins] == pytest.approx([0.6, 0.75, 0.5, 0.8])
+    assert bins[2]["g_ratio_sd"] is None
+    assert bins[3]["g_ratio_sd"] == pytest.approx(0.02**0.5)
+    late = SummarySettings(caliber_bins_um=(0.5, 1))
+    bins = summarise(fibres, shape=(100, 200), settings=late)["caliber_bins"]
+    assert [(b["from"], b["to"], b["count"]) for b in bins] == [
+        (0.0, 0.5, 2),
+        (0.5, 1.0, 2),
+        (1.0, None, 3),
+    ]
 
 
 def test_bins_in_pixels_only_when_asked_for() -> None:

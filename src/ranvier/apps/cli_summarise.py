@@ -96,7 +96,7 @@ def _make_samples(folders: list[Path], path: Path) -> int:
     if path.exists():
         raise OutputExistsError("a file is there already", where=path, fix="Give another name")
     make_folder(path.parent)
-    write_atomically(path, template([result.stem for result in found], path))
+    write_atomically(path, template([result.name for result in found], path))
     click.echo(
         f"{path}: {len(found)} image(s). Fill in subject and group, then give it as --samples"
     )
