@@ -4,7 +4,8 @@ The written contract, version 1. ``model.json`` is a JSON object with
 
 - ``format``: ``"ranvier-bundle"``; ``version``: 1; ``name``; ``created``: a date
 - ``classes``: ``["background", "myelin", "axon"]``
-- ``normalisation``: ``"image-standardisation"`` (subtract the image's mean, divide by its standard deviation)
+- ``normalisation``: ``"image-standardisation"`` (subtract the image's mean, divide by its standard deviation) or
+  ``"rescale-0-1"`` (subtract the image's least grey level, divide by its range)
 - ``field``: ``stride``, ``receptive_radius`` and ``minimum``, in pixels
 - ``graphs``: ``float`` and, if there is one, ``int8``: names of OpenVINO IR files (.xml, the .bin beside it)
 - ``golden``: name of an .npz with ``tile`` (1, 1, rows, columns) and the ``logits`` that it must give
@@ -21,15 +22,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ranvier.errors import BundleFormatError, BundleIntegrityError, BundleNotFoundError
 from ranvier.micrograph import CLASS_NAMES
 from ranvier.writing import write_atomically
 
+Normalisation = Literal["image-standardisation", "rescale-0-1"]
+
 MANIFEST = "model.json"
 FORMAT, VERSION = "ranvier-bundle", 1
-NORMALISATION = "image-standardisation"
+NORMALISATION: Normalisation = "image-standardisation"
 DEFAULT_MODEL = "generalist"
 _LARGEST_MANIFEST = 4 << 20
 _LARGEST_FILE = 4 << 30
@@ -79,6 +82,12 @@ class Bundle:
     sha256: str
     field: Field
     about: Mapping[str, Any]
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """How grey levels are brought to one scale; see :func:`ranvier.preprocess.normalise`."""
+        scheme: Normalisation = self.about["normalisation"]
+        return scheme
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -190,7 +199,7 @@ def _check(about: Any, path: Path) -> None:
             )
     if about.get("classes") != list(CLASS_NAMES):
         raise BundleFormatError("unknown classes", where=path, seen=about.get("classes"))
-    if about.get("normalisation") != NORMALISATION:
+    if about.get("normalisation") not in get_args(Normalisation):
         raise BundleFormatError(
             "unknown normalisation", where=path, seen=about.get("normalisation")
         )
@@ -277,7 +286,8 @@ def seal(folder: Path, about: Mapping[str, Any]) -> Bundle:
     folder
         Holds the graphs, the golden run and whatever else belongs to the model.
     about
-        ``name``, ``created``, ``field``, ``graphs``, ``golden`` and ``training`` of the contract.
+        ``name``, ``created``, ``field``, ``graphs``, ``golden`` and ``training`` of the contract, and
+        ``normalisation`` where it is not image standardisation.
     """
     files = {}
     for path in sorted(folder.iterdir()):

@@ -10,10 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranvier.backends import PRECISIONS, Backend, OpenVinoBackend, Precision
-from ranvier.bundle import DEFAULT_MODEL, Bundle, Field, open_bundle
+from ranvier.bundle import (
+    DEFAULT_MODEL,
+    NORMALISATION,
+    Bundle,
+    Field,
+    Normalisation,
+    open_bundle,
+)
 from ranvier.errors import PrecisionError, SettingsError
 from ranvier.micrograph import CLASS_NAMES, Array, Micrograph, Segmentation
-from ranvier.preprocess import GreyStatistics, resample, standardise, statistics, zoomed_shape
+from ranvier.preprocess import GreyStatistics, normalise, resample, statistics, zoomed_shape
 from ranvier.tiling import Box, cover, plane_shape
 
 Progress = Callable[[int, int], None]
@@ -141,7 +148,12 @@ def segment(
     model = model or load_model()
     settings = settings or InferenceSettings()
     found = predict(
-        micrograph, model.backend, field=model.bundle.field, settings=settings, progress=progress
+        micrograph,
+        model.backend,
+        field=model.bundle.field,
+        settings=settings,
+        normalisation=model.bundle.normalisation,
+        progress=progress,
     )
     provenance = {
         **model.description,
@@ -158,6 +170,7 @@ def tile_logits(
     *,
     field: Field,
     settings: InferenceSettings,
+    normalisation: Normalisation = NORMALISATION,
 ) -> Iterator[tuple[Box, NDArray[np.float32]]]:
     """Run the network over an image.
 
@@ -171,6 +184,8 @@ def tile_logits(
         The network and its geometry.
     settings
         Views and tile size; the zoom does not matter here.
+    normalisation
+        What the network was trained on.
 
     Yields
     ------
@@ -185,7 +200,7 @@ def tile_logits(
         box = tile.write.clipped(shape)
         if box.area == 0:
             continue
-        window = standardise(_window(pixels, tile.read), grey)
+        window = normalise(_window(pixels, tile.read), grey, normalisation)
         logits = _averaged(window, backend, settings.views)
         rows, columns = box.within(tile.read)
         yield box, logits[:, rows, columns]
@@ -213,10 +228,18 @@ def classify(
     *,
     field: Field,
     settings: InferenceSettings | None = None,
+    normalisation: Normalisation = NORMALISATION,
     progress: Progress | None = None,
 ) -> NDArray[np.uint8]:
     """Give every pixel of a micrograph its class; as :func:`predict`, without the confidence."""
-    found = predict(micrograph, backend, field=field, settings=settings, progress=progress)
+    found = predict(
+        micrograph,
+        backend,
+        field=field,
+        settings=settings,
+        normalisation=normalisation,
+        progress=progress,
+    )
     return found.classes
 
 
@@ -226,6 +249,7 @@ def predict(
     *,
     field: Field,
     settings: InferenceSettings | None = None,
+    normalisation: Normalisation = NORMALISATION,
     progress: Progress | None = None,
 ) -> Prediction:
     """Give every pixel of a micrograph its class, and say how sure that is.
@@ -238,6 +262,8 @@ def predict(
         The network and its geometry.
     settings
         Zoom and tile size.
+    normalisation
+        What the network was trained on.
     progress
         Called after each tile.
     """
@@ -255,7 +281,9 @@ def predict(
         grey = statistics(pixels)
         planes = np.empty((len(CLASS_NAMES), *shape), dtype=np.float32)
     done, total = 0, shape[0] * shape[1]
-    tiles = tile_logits(pixels, grey, backend, field=field, settings=settings)
+    tiles = tile_logits(
+        pixels, grey, backend, field=field, settings=settings, normalisation=normalisation
+    )
     for box, logits in tiles:
         target = box.within(Box(0, 0, *shape))
         if zooms:

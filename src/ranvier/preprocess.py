@@ -1,4 +1,4 @@
-"""Grey levels -> what the network sees: standardised over the whole image, never resampled unasked."""
+"""Grey levels -> what the network sees: on one scale over the whole image, never resampled unasked."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ranvier.bundle import NORMALISATION, Normalisation
 from ranvier.errors import SettingsError
 from ranvier.micrograph import Array
 
@@ -17,10 +18,12 @@ _ROWS_AT_A_TIME = 256
 
 @dataclass(frozen=True)
 class GreyStatistics:
-    """Mean and standard deviation of an image's grey levels, in its own units."""
+    """Mean, standard deviation, least and greatest of an image's grey levels, in its own units."""
 
     mean: float
     std: float
+    low: float
+    high: float
 
     @property
     def is_flat(self) -> bool:
@@ -47,8 +50,8 @@ def statistics(pixels: Array) -> GreyStatistics:
         mean = math.fsum(float(b.sum(dtype=np.float64)) for b in _row_blocks(pixels)) / pixels.size
         squares = (float(((b.astype(np.float64) - mean) ** 2).sum()) for b in _row_blocks(pixels))
         variance = math.fsum(squares) / pixels.size
-    flat = bool(pixels.size) and bool(pixels.min() == pixels.max())
-    return GreyStatistics(mean, 0.0 if flat else math.sqrt(variance))
+    low, high = (float(pixels.min()), float(pixels.max())) if pixels.size else (math.nan, math.nan)
+    return GreyStatistics(mean, 0.0 if low == high else math.sqrt(variance), low, high)
 
 
 def _row_blocks(pixels: Array) -> list[Array]:
@@ -67,6 +70,36 @@ def standardise(pixels: Array, grey: GreyStatistics) -> NDArray[np.float32]:
     out -= np.float32(grey.mean)
     out *= np.float32(1.0 / grey.std)
     return out
+
+
+def rescale(pixels: Array, grey: GreyStatistics) -> NDArray[np.float32]:
+    """Bring the image's least grey level to 0 and its greatest to 1; a flat image gives zeros.
+
+    As nnU-Net's ``RescaleTo01Normalization`` (Isensee et al. 2021).
+    """
+    if grey.is_flat:
+        return np.zeros(pixels.shape, dtype=np.float32)
+    out = pixels.astype(np.float32)
+    out -= np.float32(grey.low)
+    out *= np.float32(1.0 / (grey.high - grey.low))
+    return out
+
+
+def normalise(
+    pixels: Array, grey: GreyStatistics, scheme: Normalisation = NORMALISATION
+) -> NDArray[np.float32]:
+    """Bring grey levels to the scale that a network was trained on.
+
+    Parameters
+    ----------
+    pixels
+        The image, or a part of it: any shape, uint8, uint16 or float32.
+    grey
+        Statistics of the whole image.
+    scheme
+        ``image-standardisation``: :func:`standardise`; ``rescale-0-1``: :func:`rescale`.
+    """
+    return rescale(pixels, grey) if scheme == "rescale-0-1" else standardise(pixels, grey)
 
 
 def zoomed_shape(shape: tuple[int, int], zoom: float) -> tuple[int, int]:

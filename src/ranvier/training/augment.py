@@ -6,131 +6,98 @@ Every random number comes from the generator that is handed in, so that a step c
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as nnf
-from numpy.typing import NDArray
 from torch import Tensor
 
-from ranvier.micrograph import Array
-from ranvier.preprocess import standardise, statistics
-from ranvier.training.recipe import AugmentationSettings
-
-_PROBE_PIXELS = 4096
-
-
-@dataclass(frozen=True, eq=False)
-class Canvas:
-    """A training image, ready to cut patches from.
-
-    Attributes
-    ----------
-    levels
-        Standardised grey, float32 tensors (1, 1, rows, columns): full size and halved again and again, so that
-        shrinking does not alias.
-    classes
-        float32 (1, 1, rows, columns) class of every pixel, at full size.
-    foreground
-        (n, 2) row and column of pixels of axon or myelin; may be empty.
-    probe
-        A sample of the grey levels, from which the look after randomisation is standardised again.
-    """
-
-    levels: tuple[Tensor, ...]
-    classes: Tensor
-    foreground: NDArray[np.int32]
-    probe: Tensor
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        return (int(self.classes.shape[2]), int(self.classes.shape[3]))
-
-
-def canvas(pixels: Array, classes: NDArray[np.uint8], rng: np.random.Generator) -> Canvas:
-    """Prepare an image (rows, columns) and its classes."""
-    grey = torch.from_numpy(standardise(pixels, statistics(pixels)))[None, None]
-    levels = [grey]
-    for _ in range(2):
-        if min(levels[-1].shape[2:]) < 64:
-            break
-        levels.append(nnf.avg_pool2d(levels[-1], 2))
-    rows, columns = np.nonzero(classes)
-    keep = rng.permutation(rows.size)[:50_000]
-    probe = grey.flatten()[torch.from_numpy(rng.integers(0, grey.numel(), _PROBE_PIXELS))]
-    return Canvas(
-        tuple(levels),
-        torch.from_numpy(classes.astype(np.float32))[None, None],
-        np.stack((rows[keep], columns[keep]), axis=1).astype(np.int32),
-        probe,
-    )
+from ranvier.training.augment_nnunet import cut_as_nnunet
+from ranvier.training.canvas import Canvas
+from ranvier.training.settings import AugmentationSettings
 
 
 def cut(
     source: Canvas,
     *,
-    patch: int,
+    patch: tuple[int, int],
     foreground: float,
     settings: AugmentationSettings,
     rng: np.random.Generator,
+    by_class: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Cut and randomise one patch.
 
+    Parameters
+    ----------
+    source
+        The image; standardised, unless the scheme is ``nnunet``.
+    patch
+        Rows and columns.
+    foreground
+        Probability that the patch is centred on a pixel of axon or myelin.
+    settings
+        How the patch is changed.
+    rng
+        Every random number comes from it.
+    by_class
+        Whether that pixel's class is drawn first; the canvas must have been made for it.
+
     Returns
     -------
-    grey, classes
-        float32 (1, patch, patch) and int64 (patch, patch).
+    grey, targets
+        float32 (1, rows, columns), and what to learn: int64 classes (rows, columns), or float32 probabilities (3,
+        rows, columns) of a canvas with such; see :meth:`ranvier.training.canvas.Canvas.targets_at`.
     """
-    grey, classes = _warp(source, patch, foreground, settings, rng)
-    return _relook(grey, source.probe, settings, rng)[0], classes[0, 0].round().long()
-
-
-def _warp(
-    source: Canvas,
-    patch: int,
-    foreground: float,
-    settings: AugmentationSettings,
-    rng: np.random.Generator,
-) -> tuple[Tensor, Tensor]:
+    if settings.scheme == "nnunet":
+        return cut_as_nnunet(source, patch=patch, foreground=foreground, by_class=by_class, rng=rng)
     zoom = _log_uniform(settings.zoom, rng)
     stretch = math.exp(rng.uniform(-1, 1) * math.log(settings.anisotropy))
     angle = rng.uniform(0, 2 * math.pi) if settings.rotate else 0.0
     mirror = -1.0 if settings.flip and rng.random() < 0.5 else 1.0
-    rows, columns = source.shape
-    if len(source.foreground) and rng.random() < foreground:
-        row, column = source.foreground[rng.integers(len(source.foreground))]
-    else:
-        row, column = rng.integers(rows), rng.integers(columns)
+    place = source.foreground_place(foreground, rng, by_class=by_class)
+    if place is None:
+        place = (int(rng.integers(source.shape[0])), int(rng.integers(source.shape[1])))
+    grey, targets = _warped(source, patch, place, zoom=zoom, stretch=stretch, turn=(angle, mirror))
+    return _relook(grey, source.probe, settings, rng)[0], targets
+
+
+def _warped(
+    source: Canvas,
+    patch: tuple[int, int],
+    place: tuple[int, int],
+    *,
+    zoom: float,
+    stretch: float,
+    turn: tuple[float, float],
+) -> tuple[Tensor, Tensor]:
+    """Grey (1, 1, rows, columns) and targets about a place, by an angle and -1 for a mirror image."""
+    (rows, columns), (high, wide) = source.shape, patch
+    (row, column), (angle, mirror) = place, turn
     # Patch pixel (u, v) about its centre -> image pixel: rotate, mirror, then shrink by the zoom of each axis.
     per_u, per_v = 1 / (zoom * math.sqrt(stretch)), math.sqrt(stretch) / zoom
     cosine, sine = math.cos(angle), math.sin(angle)
-    half = patch / 2
     theta = torch.tensor(
         [
             [
-                mirror * cosine * per_v * half / (columns / 2),
-                -sine * per_u * half / (columns / 2),
-                _kept_inside(column, columns, patch / zoom) / (columns / 2) - 1,
+                mirror * cosine * per_v * wide / columns,
+                -sine * per_u * high / columns,
+                _kept_inside(column, columns, wide / zoom) / (columns / 2) - 1,
             ],
             [
-                mirror * sine * per_v * half / (rows / 2),
-                cosine * per_u * half / (rows / 2),
-                _kept_inside(row, rows, patch / zoom) / (rows / 2) - 1,
+                mirror * sine * per_v * wide / rows,
+                cosine * per_u * high / rows,
+                _kept_inside(row, rows, high / zoom) / (rows / 2) - 1,
             ],
         ],
         dtype=torch.float32,
     )[None]
-    grid = nnf.affine_grid(theta, [1, 1, patch, patch], align_corners=False)
+    grid = nnf.affine_grid(theta, [1, 1, high, wide], align_corners=False)
     level = source.levels[min(len(source.levels) - 1, max(0, math.floor(-math.log2(zoom) + 0.3)))]
     grey = nnf.grid_sample(
         level, grid, mode="bilinear", padding_mode="reflection", align_corners=False
     )
-    classes = nnf.grid_sample(
-        source.classes, grid, mode="nearest", padding_mode="reflection", align_corners=False
-    )
-    return grey, classes
+    return grey, source.targets_at(grid)
 
 
 def _kept_inside(centre: float, length: int, extent: float) -> float:

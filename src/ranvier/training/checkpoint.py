@@ -14,8 +14,6 @@ from torch import Tensor
 
 from ranvier.errors import DatasetError
 
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
@@ -26,7 +24,7 @@ class Checkpoint:
     network, average
         State dictionaries of the network and of its averaged weights.
     optimiser
-        AdamW's moments by parameter index and name.
+        The optimiser's moments by parameter index and name.
     about
         Step, seconds so far, random state, recipe, history: JSON-serialisable.
     """
@@ -73,13 +71,18 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Flatten AdamW's state."""
+    """Flatten an optimiser's moments: AdamW's two and its step, or SGD's momentum."""
     state = optimiser.state_dict()["state"]
-    return {f"{i}/{k}": torch.as_tensor(v[k]) for i, v in state.items() for k in _MOMENTS}
+    return {
+        f"{i}/{name}": torch.as_tensor(value)
+        for i, moments in state.items()
+        for name, value in moments.items()
+        if value is not None
+    }
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put AdamW's state back."""
+    """Put an optimiser's moments back."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         index, key = name.split("/")

@@ -1,4 +1,4 @@
-"""The compact U-Net: full-resolution detail at a quarter of the cost."""
+"""Networks: the compact U-Net, full-resolution detail at a quarter of the cost, and who makes and runs any of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from torch import Tensor, nn
 
 from ranvier.bundle import Field
 from ranvier.micrograph import CLASS_NAMES
-from ranvier.training.recipe import NetworkSettings, TrainingPrecision
+from ranvier.training.optimisation import check_precision, mixed
+from ranvier.training.plain_unet import PlainUNet, plain_reach
+from ranvier.training.settings import NetworkSettings, TrainingPrecision
+
+
+def make_network(settings: NetworkSettings) -> nn.Module:
+    """The network of a recipe, with fresh weights."""
+    return PlainUNet(settings) if settings.kind == "plain" else CompactUNet(settings)
 
 
 class CompactUNet(nn.Module):
@@ -69,9 +76,15 @@ def _stage(inputs: int, outputs: int) -> nn.Sequential:
 def field_of(settings: NetworkSettings) -> Field:
     """Stride and receptive radius of the network, from its shape alone.
 
-    Followed backwards from the edge of a stride-aligned block: each pair of 3x3 convolutions at stride *s* looks
-    2 *s* further; pooling and transposed convolution stay within their cells.
+    Compact: followed backwards from the edge of a stride-aligned block, each pair of 3x3 convolutions at stride *s*
+    looks 2 *s* further; pooling and transposed convolution stay within their cells.
+
+    Plain: the radius is that of its convolutions (320 pixels' halo at 7 stages), but its instance normalisation looks
+    at the whole window. So tiles never agree exactly with the whole image; the larger they are, the closer they come.
     """
+    if settings.kind == "plain":
+        reach = plain_reach(len(settings.channels), settings.convs)
+        return Field(stride=settings.stride, receptive_radius=reach)
     stages = len(settings.channels)
     strides = [settings.shuffle * 2**i for i in range(stages)]
     way = [*strides, *strides[-2::-1]]
@@ -87,12 +100,19 @@ class TorchBackend:
     Parameters
     ----------
     network
-        In evaluation mode.
+        In evaluation mode, on its device.
     precision
-        ``f32``, or ``bf16`` by autocast.
+        ``f32``, or ``bf16`` or ``f16`` by autocast.
+
+    Raises
+    ------
+    SettingsError
+        A precision that the network's device does not compute in.
     """
 
     def __init__(self, network: nn.Module, *, precision: TrainingPrecision = "f32") -> None:
+        self._device = next(network.parameters()).device
+        check_precision(precision, self._device.type)
         self._network = network
         self._precision = precision
 
@@ -102,7 +122,7 @@ class TorchBackend:
         return {
             "runtime": "pytorch",
             "version": str(torch.__version__),
-            "device": "cpu",
+            "device": self._device.type,
             "precision": self._precision,
         }
 
@@ -112,7 +132,7 @@ class TorchBackend:
         grey = torch.from_numpy(np.ascontiguousarray(tiles)).contiguous(
             memory_format=torch.channels_last
         )
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._precision == "bf16"):
-            out = self._network(grey)
-        result: NDArray[np.float32] = out.float().numpy()
+        with mixed(self._precision, self._device.type):
+            out = self._network(grey.to(self._device))
+        result: NDArray[np.float32] = out.float().cpu().numpy()
         return result

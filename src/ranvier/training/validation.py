@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from ranvier.datasets.annotated import Annotated
 from ranvier.evaluation import Confusion, confusion, scores
 from ranvier.inference import InferenceSettings, classify
+from ranvier.micrograph import Micrograph
 from ranvier.training.network import TorchBackend, field_of
 from ranvier.training.recipe import Recipe
 
@@ -17,8 +20,16 @@ ONE_VIEW = InferenceSettings(views=1)
 """Half the time of the default; what ships is a little better than what validation says."""
 
 
+Look = Callable[[Annotated, Micrograph, NDArray[np.uint8], NDArray[np.uint8]], None]
+"""Called with each image, its pixels, the predicted classes and the true ones."""
+
+
 def validate(
-    network: nn.Module, images: tuple[Annotated, ...], recipe: Recipe
+    network: nn.Module,
+    images: tuple[Annotated, ...],
+    recipe: Recipe,
+    *,
+    look: Look | None = None,
 ) -> dict[str, dict[str, float]]:
     """Dice and IoU by source: whole images, scored one by one and averaged.
 
@@ -32,13 +43,23 @@ def validate(
         May be empty: then the result is.
     recipe
         Gives the network's geometry and the precision.
+    look
+        Shown each result.
     """
     backend = TorchBackend(network, precision=recipe.schedule.precision)
     found: dict[str, list[Confusion]] = {}
     for image in images:
         micrograph, truth = image.load()
-        predicted = classify(micrograph, backend, field=field_of(recipe.network), settings=ONE_VIEW)
+        predicted = classify(
+            micrograph,
+            backend,
+            field=field_of(recipe.network),
+            settings=ONE_VIEW,
+            normalisation=recipe.input.scheme,
+        )
         found.setdefault(image.source, []).append(confusion(predicted, truth))
+        if look is not None:
+            look(image, micrograph, predicted, truth)
     result: dict[str, dict[str, float]] = {}
     for source, counts in found.items():
         each = [scores(c) for c in counts]
