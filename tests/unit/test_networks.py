@@ -256,8 +256,8 @@ def test_the_papers_recipe_takes_its_steps(paper):
 
 
 def test_the_papers_recipe_resumes_bit_for_bit(paper, images, tmp_path, monkeypatch):
-    def stops(run, loss, report):
-        validate(run, loss, report)
+    def stops(run, *rest):
+        validate(run, *rest)
         raise KeyboardInterrupt
 
     recipe, result, _ = paper

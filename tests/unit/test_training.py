@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 torch = pytest.importorskip("torch")
 
@@ -16,19 +21,13 @@ from ranvier.errors import DatasetError, OutputExistsError, SettingsError
 from ranvier.inference import load_model, segment
 from ranvier.reading import from_array
 from ranvier.training import loop
-from ranvier.training.augment import canvas, cut
 from ranvier.training.checkpoint import load_checkpoint
+from ranvier.training.device import take_place
 from ranvier.training.export import export_bundle
 from ranvier.training.loop import BEST, LAST, train
-from ranvier.training.loss import segmentation_loss
-from ranvier.training.network import CompactUNet, TorchBackend, field_of
-from ranvier.training.recipe import (
-    AugmentationSettings,
-    NetworkSettings,
-    Recipe,
-    ScheduleSettings,
-)
-from ranvier.training.sampling import _weights
+from ranvier.training.monitor import CONFUSED, INVENTED, RIGHT, error_png
+from ranvier.training.network import CompactUNet, TorchBackend
+from ranvier.training.recipe import NetworkSettings, Recipe, ScheduleSettings, read_recipe
 
 NETWORK = NetworkSettings(channels=(8, 12, 16))
 RECIPE = Recipe(
@@ -37,10 +36,6 @@ RECIPE = Recipe(
         steps=6, batch=2, patch=64, validate_every_steps=3, warmup_steps=2, precision="f32"
     ),
 )
-PLAIN = AugmentationSettings(
-    rotate=False, flip=False, zoom=(1, 1), anisotropy=1, invert=0, gamma=(1, 1), contrast=(1, 1),
-    brightness=0, blur_share=0, noise_share=0, bias_field=0,
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +64,8 @@ def test_a_training_learns_logs_and_keeps_its_best(trained):
 
 
 def test_an_interrupted_training_goes_on_bit_for_bit(images, trained, tmp_path, monkeypatch):
-    def stops(run, loss, report):
-        validate(run, loss, report)
+    def stops(run, *rest):
+        validate(run, *rest)
         if run.step == 3:
             raise KeyboardInterrupt
 
@@ -82,6 +77,104 @@ def test_an_interrupted_training_goes_on_bit_for_bit(images, trained, tmp_path, 
     resumed, whole = tensors(tmp_path / LAST), tensors(trained.best.parent / LAST)
     assert resumed.keys() == whole.keys()
     assert all(torch.equal(resumed[k], whole[k]) for k in whole)
+
+
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+from ranvier.datasets.collection import read_datasets
+from ranvier.datasets.folds import split
+from ranvier.training import loop
+from ranvier.training.recipe import read_recipe
+
+step = loop._Run._train_step
+def until_killed(run):
+    if run.step == 5:  # after the checkpoint of step 3, before that of step 6
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(run)
+loop._Run._train_step = until_killed
+images = split(read_datasets([Path(sys.argv[1])]), fold=0, folds=3)
+loop.train(images, read_recipe(sys.argv[2]), Path(sys.argv[3]), report=print)
+"""
+
+
+def test_a_killed_training_goes_on_bit_for_bit(phantom_data, images, trained, tmp_path):
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(
+        "[network]\nchannels = [8, 12, 16]\n[schedule]\nsteps = 6\nbatch = 2\npatch = 64\n"
+        "validate_every_steps = 3\nwarmup_steps = 2\nprecision = 'f32'\n"
+    )
+    assert read_recipe(recipe) == RECIPE
+    command = [sys.executable, "-c", SCRIPT, phantom_data, recipe, tmp_path / "run"]
+    killed = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert load_checkpoint(tmp_path / "run" / LAST).about["step"] == 3
+    train(images, RECIPE, tmp_path / "run", resume=True, report=lambda text: None)
+    resumed, whole = tensors(tmp_path / "run" / LAST), tensors(trained.best.parent / LAST)
+    assert all(torch.equal(resumed[k], whole[k]) for k in whole)
+
+
+def test_a_training_shows_itself(trained):
+    folder = trained.best.parent
+    assert len((folder / "log.csv").read_text().splitlines()) == 3
+    assert list((folder / "tensorboard").glob("events.out.tfevents.*"))
+    pictures = sorted(p.name for p in (folder / "pictures").iterdir())
+    assert len(pictures) == 4  # two sources, two validations
+    assert pictures[0].endswith("_step-000003.png")
+    with Image.open(folder / "pictures" / pictures[0]) as image:
+        assert image.size == (160, 160)
+    with Image.open(folder / "curves.png") as image:
+        assert image.size[0] > 500
+
+
+def test_errors_have_their_colours():
+    truth = np.array([[0, 1, 2, 1, 0]], np.uint8)
+    predicted = np.array([[0, 1, 2, 2, 1]], np.uint8)
+    content = error_png(np.array([[0, 0, 0, 0, 0]], np.uint8), predicted, truth)
+    with Image.open(io.BytesIO(content)) as image:
+        shown = [tuple(c) for c in (np.asarray(image)[0] / 0.4).round().astype(int)]
+    near = [RIGHT, RIGHT, CONFUSED, INVENTED]
+    assert shown[0] == (0, 0, 0)
+    assert all(np.abs(np.subtract(a, b)).max() <= 2 for a, b in zip(shown[1:], near, strict=True))
+
+
+def test_devices_are_refused_that_are_not_there():
+    assert take_place("auto", "f32").device.type in ("cpu", "cuda", "mps")
+    with pytest.raises(SettingsError, match="unknown device"):
+        take_place("tpu", "f32")
+    if not torch.cuda.is_available():
+        with pytest.raises(SettingsError, match="has no cuda"):
+            take_place("cuda", "f32")
+    with pytest.raises(SettingsError, match="f16 needs a CUDA"):
+        take_place("cpu", "f16")
+
+
+TOGETHER = """
+import sys
+from pathlib import Path
+from ranvier.datasets.collection import read_datasets
+from ranvier.datasets.folds import split
+from ranvier.training.loop import train
+from ranvier.training.recipe import read_recipe
+images = split(read_datasets([Path(sys.argv[1])]), fold=0, folds=3)
+train(images, read_recipe(sys.argv[2]), Path(sys.argv[3]), device="cpu", report=print)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network(phantom_data, tmp_path):
+    recipe, script = tmp_path / "tiny.toml", tmp_path / "together.py"
+    script.write_text(TOGETHER)
+    recipe.write_text(
+        "[network]\nchannels = [8, 12]\n[schedule]\nsteps = 2\nbatch = 1\npatch = 64\n"
+        "validate_every_steps = 2\nprecision = 'f32'\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += [str(script), str(phantom_data), str(recipe), str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("step 2") == 1  # one of them reports
+    assert load_checkpoint(tmp_path / "run" / LAST).about["step"] == 2
 
 
 def test_a_training_can_begin_with_another_one_and_use_all_images(images, trained, tmp_path):
@@ -122,7 +215,7 @@ def test_a_training_does_not_go_on_with_another_fold(phantom_data, trained):
 
 def test_validation_without_a_class_loses_nothing(images, tmp_path, monkeypatch):
     empty = {"A": {"dice_axon": 0.5, "iou_axon": 0.4}, "B": {}}
-    monkeypatch.setattr(loop, "validate", lambda *rest: empty)
+    monkeypatch.setattr(loop, "validate", lambda *rest, **more: empty)
     result = train(images, RECIPE, tmp_path, report=lambda text: None)
     assert result.scores == empty
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 3
@@ -182,96 +275,3 @@ def test_a_damaged_checkpoint_is_one_clear_error(tmp_path):
     (tmp_path / LAST).write_bytes(b"x" * 100)
     with pytest.raises(DatasetError, match="not a usable checkpoint"):
         load_checkpoint(tmp_path / LAST)
-
-
-@pytest.mark.parametrize("shuffle", [1, 2, 4])
-@pytest.mark.parametrize("depth", [2, 3, 5])
-def test_the_receptive_field_is_what_the_geometry_says(shuffle, depth):
-    """Found by experiment: a change beyond the radius from an aligned block moves nothing."""
-    settings = NetworkSettings(shuffle=shuffle, channels=(4,) * depth)
-    field = field_of(settings)
-    torch.manual_seed(0)
-    network = CompactUNet(settings).eval()
-    edge = -(-(2 * field.receptive_radius + 3 * field.stride) // field.stride) * field.stride
-    grey = torch.randn(1, 1, edge, edge)
-    block = edge // 2 // field.stride * field.stride
-    outside = grey.clone()
-    left = block - field.receptive_radius
-    assert left > 0
-    outside[..., :left] += 100
-    with torch.inference_mode():
-        before, after = network(grey), network(outside)
-    assert torch.equal(before[..., block:], after[..., block:])
-    assert not torch.equal(before[..., :block], after[..., :block])
-
-
-def test_the_loss_falls_to_zero_for_the_truth_and_only_for_it():
-    classes = torch.randint(0, 3, (2, 16, 16))
-    truth = torch.nn.functional.one_hot(classes, 3).movedim(-1, 1).float() * 50
-    assert float(segmentation_loss(truth, classes)) < 1e-3
-    assert float(segmentation_loss(truth.roll(1, dims=1), classes)) > 1
-
-
-@pytest.fixture(scope="module")
-def source(phantom_data):
-    micrograph, classes = read_datasets([phantom_data])[0].load()
-    return canvas(micrograph.pixels, classes, np.random.default_rng(0)), classes
-
-
-@pytest.mark.parametrize(
-    ("sampling", "shares"),
-    [("balanced", [0.5, 0.5]), ("root", [0.25, 0.75]), ("proportional", [0.5, 0.5])],
-)
-def test_sources_get_their_shares(source, sampling, shares):
-    whole, _ = source
-    few, many = torch.zeros(1, 1, 10, 10), torch.zeros(1, 1, 10, 10)
-    few[..., 0, :4], many[..., :6, :6] = 1, 2
-    sources = [[dataclasses.replace(whole, classes=c)] for c in (few, many)]
-    assert _weights(sources, sampling) == pytest.approx(np.array(shares))
-    assert _weights([[dataclasses.replace(whole, classes=few * 0)]], sampling) == [1.0]
-
-
-def test_a_patch_without_randomisation_is_a_crop(source):
-    whole, classes = source
-    grey, labels = cut(whole, patch=64, foreground=0, settings=PLAIN, rng=np.random.default_rng(1))
-    found = [
-        (r, c)
-        for r in range(classes.shape[0] - 63)
-        for c in range(classes.shape[1] - 63)
-        if np.array_equal(classes[r : r + 64, c : c + 64], labels.numpy())
-    ]
-    assert len(found) == 1
-    ((r, c),) = found
-    crop = whole.levels[0][0, 0, r : r + 64, c : c + 64].numpy()
-    assert np.corrcoef(crop.ravel(), grey[0].numpy().ravel())[0, 1] > 0.99
-
-
-def test_polarity_turns_the_grey_and_not_the_labels(source):
-    whole, _ = source
-    upright, inverted = (
-        cut(
-            whole, patch=64, foreground=0, rng=np.random.default_rng(1),
-            settings=dataclasses.replace(PLAIN, invert=p),
-        )
-        for p in (0.0, 1.0)
-    )  # fmt: skip
-    assert torch.equal(upright[1], inverted[1])
-    assert (
-        float(torch.corrcoef(torch.stack((upright[0].ravel(), inverted[0].ravel())))[0, 1]) < -0.99
-    )
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_any_patch_is_finite_standardised_and_repeatable(source, seed):
-    whole, _ = source
-    settings = AugmentationSettings()
-    (grey, labels), again = (
-        cut(whole, patch=64, foreground=0.5, settings=settings, rng=np.random.default_rng(seed))
-        for _ in range(2)
-    )
-    assert torch.equal(grey, again[0])
-    assert torch.equal(labels, again[1])
-    assert grey.shape == (1, 64, 64)
-    assert torch.isfinite(grey).all()
-    assert float(grey.abs().mean()) < 4
-    assert set(labels.unique().tolist()) <= {0, 1, 2}

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
-import io
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,8 +13,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from ranvier.datasets.annotated import Annotated
 from ranvier.datasets.folds import Split
 from ranvier.errors import SettingsError
+from ranvier.micrograph import Array, Micrograph
 from ranvier.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -25,12 +24,14 @@ from ranvier.training.checkpoint import (
     restore_optimiser,
     save_checkpoint,
 )
-from ranvier.training.loss import segmentation_loss
-from ranvier.training.network import CompactUNet
+from ranvier.training.device import Place, take_place
+from ranvier.training.loss import training_loss
+from ranvier.training.monitor import Monitor, error_png
+from ranvier.training.network import make_network
+from ranvier.training.optimisation import learning_rate, make_optimiser, mixed
 from ranvier.training.recipe import Recipe, recipe_from
 from ranvier.training.sampling import PatchSampler
 from ranvier.training.validation import validate
-from ranvier.writing import write_atomically
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 _REMEMBERED = ("step", "seconds", "recipe", "images", "scores", "notes", "begun_from")
@@ -63,6 +64,7 @@ def train(
     init: Path | None = None,
     time_budget_s: float | None = None,
     resume: bool = False,
+    device: str = "auto",
     report: Report = print,
 ) -> TrainingResult:
     """Train one network.
@@ -81,6 +83,9 @@ def train(
         End after this many seconds even if steps are left; the learning rate follows whichever ends first.
     resume
         Go on from ``last.safetensors`` where there is one.
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``mps``. Under torchrun, every process trains on patches of its own, and
+        their gradients are averaged.
     report
         Takes a line of text for the user.
 
@@ -89,8 +94,9 @@ def train(
     DatasetError, SettingsError
         The checkpoint to go on from or to begin with is damaged, or was made by another recipe or network.
     """
+    place = take_place(device, recipe.schedule.precision)
     folder.mkdir(parents=True, exist_ok=True)
-    run = _Run(split, recipe, folder, time_budget_s)
+    run = _Run(split, recipe, folder, time_budget_s, place)
     if resume and (folder / LAST).is_file():
         checkpoint = load_checkpoint(folder / LAST)
         _check_same_training(checkpoint, split, recipe, folder / LAST)
@@ -98,12 +104,17 @@ def train(
         report(f"going on from step {run.step}")
     elif init is not None:
         run.begin_with(load_checkpoint(init), where=init)
-    for warning in split.warnings:
+    for warning in split.warnings if place.leads else ():
         report(f"warning: {warning}")
-    run.advance(report)
+    run.advance(report if place.leads else _silent)
+    place.wait()
     best = folder / BEST
     about = load_checkpoint(best).about
     return TrainingResult(best, about["scores"], run.step, run.seconds)
+
+
+def _silent(_: str) -> None:
+    """Report nothing: another process does."""
 
 
 def _names(split: Split) -> dict[str, list[str]]:
@@ -142,35 +153,71 @@ class _Run:
     """The moving parts of one training."""
 
     def __init__(
-        self, split: Split, recipe: Recipe, folder: Path, time_budget_s: float | None
+        self, split: Split, recipe: Recipe, folder: Path, budget: float | None, place: Place
     ) -> None:
         schedule = recipe.schedule
         torch.manual_seed(schedule.seed)
-        self.rng = np.random.default_rng(schedule.seed)
-        self.recipe, self.folder, self.budget = recipe, folder, time_budget_s
+        # Each process draws its own patches; the first draws those of a training by itself.
+        self.rng = np.random.default_rng(
+            schedule.seed if place.leads else [schedule.seed, place.rank]
+        )
+        self.recipe, self.folder, self.budget, self.place = recipe, folder, budget, place
         self.sampler = PatchSampler(split.train, recipe, self.rng)
         self.validation, self.names = split.validation, _names(split)
-        self.network = CompactUNet(recipe.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = make_network(recipe.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network: nn.Module = network.to(place.device)
         self.average = copy.deepcopy(self.network).eval()
-        self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
-        )
+        self.optimiser = make_optimiser(schedule, self.network.parameters())
+        self.scaler = torch.amp.GradScaler(place.device.type, enabled=schedule.precision == "f16")
+        self.worker = self._worker()
         self.step, self.seconds, self.best_score = 0, 0.0, -1.0
         self.history: list[dict[str, Any]] = []
         self.begun_from: dict[str, Any] | None = None
 
+    def _worker(self) -> nn.Module:
+        """The network as it is trained: compiled on CUDA, and joined with those of other processes."""
+        worker = self.network
+        if self.place.world > 1:
+            ids = [self.place.device] if self.place.device.type == "cuda" else None
+            worker = nn.parallel.DistributedDataParallel(worker, device_ids=ids)
+        if self.place.device.type == "cuda":
+            worker = torch.compile(worker)  # type: ignore[assignment]
+        return worker
+
     def advance(self, report: Report) -> None:
         """Train until the steps or the time are used up."""
-        schedule = self.recipe.schedule
+        if not self.place.leads:
+            self._steps(report, None)
+            return
+        monitor = Monitor(self.folder, total=self.recipe.schedule.steps, done=self.step)
+        try:
+            self._steps(report, monitor)
+        finally:
+            monitor.close(self.history)
+
+    def _steps(self, report: Report, monitor: Monitor | None) -> None:
+        every = self.recipe.schedule.validate_every_steps
         started, losses = time.monotonic() - self.seconds, []
         while self.progress() < 1:
             losses.append(self._train_step())
             self.step += 1
-            self.seconds = time.monotonic() - started
-            if self.step % schedule.validate_every_steps == 0 or self.progress() >= 1:
-                self._validate(float(np.mean(losses)), report)
+            self.seconds = self._agreed(time.monotonic() - started)
+            if monitor is not None:
+                monitor.step(losses[-1], self.best_score)
+            if self.step % every == 0 or self.progress() >= 1:
+                if monitor is not None:
+                    self._validate(float(np.mean(losses)), report, monitor)
                 losses.clear()
-                self.seconds = time.monotonic() - started
+                self.place.wait()
+                self.seconds = self._agreed(time.monotonic() - started)
+
+    def _agreed(self, seconds: float) -> float:
+        """The first process's clock, so that all end together."""
+        if self.place.world == 1:
+            return seconds
+        shared = torch.tensor([seconds], dtype=torch.float64, device=self.place.device)
+        torch.distributed.broadcast(shared, 0)
+        return float(shared)
 
     def progress(self) -> float:
         """From 0 to 1: steps or time, whichever is further."""
@@ -178,26 +225,21 @@ class _Run:
         return done if self.budget is None else max(done, self.seconds / self.budget)
 
     def _train_step(self) -> float:
-        schedule = self.recipe.schedule
-        warm = min(1.0, (self.step + 1) / max(1, schedule.warmup_steps))
-        rate = (
-            schedule.learning_rate
-            * warm
-            * 0.5
-            * (1 + math.cos(math.pi * min(1.0, self.progress())))
-        )
+        schedule, kind = self.recipe.schedule, self.place.device.type
+        rate = learning_rate(schedule, self.step, self.progress())
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        grey, classes = self.sampler.batch()
-        self.network.train()
-        use_bf16 = schedule.precision == "bf16"
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=use_bf16):
-            logits = self.network(grey)
-        loss = segmentation_loss(logits.float(), classes)
+        grey, classes = (t.to(self.place.device, non_blocking=True) for t in self.sampler.batch())
+        self.worker.train()
+        with mixed(schedule.precision, kind):
+            outputs = self.worker(grey)
+        loss = training_loss(outputs, classes, self.recipe.loss)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-        self.optimiser.step()
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimiser)
+        nn.utils.clip_grad_norm_(self.network.parameters(), schedule.gradient_clip)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
         self._follow(min(schedule.ema_decay, (1 + self.step) / (10 + self.step)))
         return float(loss.detach())
 
@@ -211,15 +253,24 @@ class _Run:
             else:
                 value.copy_(theirs[name])
 
-    def _validate(self, loss: float, report: Report) -> None:
-        by_source = validate(self.average, self.validation, self.recipe)
+    def _validate(self, loss: float, report: Report, monitor: Monitor) -> None:
+        seen: set[str] = set()
+
+        def look(image: Annotated, micrograph: Micrograph, predicted: Array, truth: Array) -> None:
+            """Keep a picture of the first image of each source."""
+            if image.source not in seen:
+                seen.add(image.source)
+                content = error_png(micrograph.pixels, predicted, truth)
+                monitor.picture(f"{image.source}_{image.name}", self.step, content)
+
+        by_source = validate(self.average, self.validation, self.recipe, look=look)
         dice = [s[k] for s in by_source.values() for k in ("dice_axon", "dice_myelin") if k in s]
         score = float(np.mean(dice)) if dice else 0.0
         row = {"step": self.step, "seconds": round(self.seconds), "loss": round(loss, 4)}
         row |= {f"{s}/{k}": round(v, 4) for s, t in by_source.items() for k, v in t.items()}
         self.history.append(row)
         report("  ".join(f"{k} {v}" for k, v in row.items() if "iou" not in k))
-        _write_log(self.folder / "log.csv", self.history)
+        monitor.validated(self.history)
         if score >= self.best_score or not dice:
             self.best_score = score
             self._save(BEST, by_source, with_optimiser=False)
@@ -236,6 +287,7 @@ class _Run:
             "scores": by_source,
             "history": self.history,
             "begun_from": self.begun_from,
+            "scaler": self.scaler.state_dict(),
         }
         state = optimiser_tensors(self.optimiser) if with_optimiser else {}
         network = self.network.state_dict() if with_optimiser else {}
@@ -267,12 +319,5 @@ class _Run:
         self.step, self.seconds = about["step"], about["seconds"]
         self.best_score, self.history = about["best_score"], about["history"]
         self.begun_from = about["begun_from"]
-
-
-def _write_log(path: Path, history: list[dict[str, Any]]) -> None:
-    columns = list(dict.fromkeys(key for row in history for key in row))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=columns)
-    writer.writeheader()
-    writer.writerows(history)
-    write_atomically(path, text.getvalue().encode())
+        if about.get("scaler"):
+            self.scaler.load_state_dict(about["scaler"])

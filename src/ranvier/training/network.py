@@ -111,7 +111,8 @@ class TorchBackend:
     """
 
     def __init__(self, network: nn.Module, *, precision: TrainingPrecision = "f32") -> None:
-        self._device = next(network.parameters()).device
+        first = next(network.parameters(), None)
+        self._device = torch.device("cpu") if first is None else first.device
         check_precision(precision, self._device.type)
         self._network = network
         self._precision = precision

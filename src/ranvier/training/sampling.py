@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as nnf
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ranvier.datasets.annotated import Annotated
-from ranvier.training.augment import Canvas, canvas, cut
-from ranvier.training.recipe import Recipe, Sampling
+from ranvier.errors import SettingsError
+from ranvier.micrograph import CLASS_NAMES
+from ranvier.training.augment import cut
+from ranvier.training.canvas import Canvas, canvas
+from ranvier.training.lessons import Replayed, Taught
+from ranvier.training.settings import ImageSampling, Recipe, SamplingSettings
 
 
 class PatchSampler:
@@ -20,50 +25,136 @@ class PatchSampler:
     images
         To train on; read once, here.
     recipe
-        Batch, patch, sampling and augmentation.
+        Batch, patch, input, sampling and augmentation.
     rng
         Every random number comes from it.
+
+    Raises
+    ------
+    SettingsError
+        Images with a teacher's probabilities, and an augmentation that does not warp them.
     """
 
     def __init__(
         self, images: tuple[Annotated, ...], recipe: Recipe, rng: np.random.Generator
     ) -> None:
-        sources: dict[str, list[Canvas]] = {}
+        # Replayed images of a source are apart from others of that name.
+        sources: dict[tuple[str, float | None], list[Canvas]] = {}
         for image in images:
-            micrograph, classes = image.load()
-            sources.setdefault(image.source, []).append(canvas(micrograph.pixels, classes, rng))
+            share = image.share if isinstance(image, Replayed) else None
+            made = _canvas_of(image, recipe, rng)
+            sources.setdefault((image.source, share), []).append(made)
         self._sources = list(sources.values())
-        self._weights = _weights(self._sources, recipe.sampling.sources)
+        self._soft = any(c.soft is not None for source in self._sources for c in source)
+        shares = tuple(share for _, share in sources)
+        self._weights = with_replay(source_weights(self._sources, recipe.sampling), shares)
+        self._image_weights = [image_weights(s, recipe.sampling.images) for s in self._sources]
         self._recipe, self._rng = recipe, rng
 
     def batch(self) -> tuple[Tensor, Tensor]:
-        """Draw a batch: grey (n, 1, patch, patch), channels last, and int64 classes (n, patch, patch)."""
+        """Draw a batch: grey (n, 1, rows, columns), channels last, and what to learn.
+
+        That is int64 classes (n, rows, columns), or, where any image has a teacher's probabilities, float32
+        probabilities (n, 3, rows, columns).
+        """
         recipe, rng = self._recipe, self._rng
         pairs = []
-        for _ in range(recipe.schedule.batch):
-            source = self._sources[rng.choice(len(self._sources), p=self._weights)]
-            sizes = np.array([c.classes.numel() for c in source], dtype=np.float64) ** 0.5
+        for share in foreground_shares(recipe.sampling, recipe.schedule.batch):
+            number = rng.choice(len(self._sources), p=self._weights)
+            source = self._sources[number]
             pairs.append(
                 cut(
-                    source[rng.choice(len(source), p=sizes / sizes.sum())],
+                    source[rng.choice(len(source), p=self._image_weights[number])],
                     patch=recipe.schedule.patch,
-                    foreground=recipe.sampling.foreground,
+                    foreground=share,
+                    by_class=recipe.sampling.foreground_by_class,
                     settings=recipe.augmentation,
                     rng=rng,
                 )
             )
         grey = torch.stack([g for g, _ in pairs]).contiguous(memory_format=torch.channels_last)
-        return grey, torch.stack([c for _, c in pairs])
+        targets = [_as_probabilities(t) if self._soft else t for _, t in pairs]
+        return grey, torch.stack(targets)
 
 
-def _weights(sources: list[list[Canvas]], sampling: Sampling) -> NDArray[np.float64]:
+def _canvas_of(image: Annotated, recipe: Recipe, rng: np.random.Generator) -> Canvas:
+    micrograph, classes = image.load()
+    soft = image.targets(classes) if isinstance(image, Taught) else None
+    if soft is not None and recipe.augmentation.scheme == "nnunet":
+        raise SettingsError(
+            "the scheme nnunet does not warp a teacher's probabilities",
+            where="augmentation.scheme",
+            fix="Use a recipe with the scheme randomised",
+        )
+    return canvas(
+        micrograph.pixels,
+        classes,
+        rng,
+        normalisation=recipe.input.scheme,
+        by_class=recipe.sampling.foreground_by_class,
+        soft=soft,
+    )
+
+
+def _as_probabilities(target: Tensor) -> Tensor:
+    if target.is_floating_point():
+        return target
+    return nnf.one_hot(target, len(CLASS_NAMES)).movedim(-1, 0).float()
+
+
+def foreground_shares(settings: SamplingSettings, batch: int) -> tuple[float, ...]:
+    """Probability that each patch of a batch is centred on axon or myelin.
+
+    With ``foreground_by_class``, 1 for the last of the batch and 0 for the others, as nnU-Net rounds it (Isensee et
+    al. 2021): of 13 patches and a share of 0.33 the last four.
+    """
+    if not settings.foreground_by_class:
+        return (settings.foreground,) * batch
+    free = round(batch * (1 - settings.foreground))
+    return (0.0,) * free + (1.0,) * (batch - free)
+
+
+def source_weights(sources: list[list[Canvas]], settings: SamplingSettings) -> NDArray[np.float64]:
     """Share of the patches that each source gets; a source without annotated pixels counts as one pixel."""
-    if sampling == "balanced":
+    if settings.sources == "balanced":
         weights = np.ones(len(sources))
-    elif sampling == "root":
+    elif settings.sources == "root":
         annotated = [sum(float((c.classes > 0).sum()) for c in source) for source in sources]
         weights = np.sqrt(np.maximum(np.array(annotated), 1.0))
+    elif settings.images == "uniform":
+        weights = np.array([float(len(source)) for source in sources])
     else:
         weights = np.array([float(sum(c.classes.numel() for c in source)) for source in sources])
     shares: NDArray[np.float64] = weights / weights.sum()
+    return shares
+
+
+def with_replay(
+    weights: NDArray[np.float64], shares: tuple[float | None, ...]
+) -> NDArray[np.float64]:
+    """Let replayed sources have their share together and the others the rest.
+
+    Parameters
+    ----------
+    weights
+        Share of each source without replay.
+    shares
+        Of all replayed sources together, at each of them; None at the others.
+    """
+    again = np.array([share is not None for share in shares])
+    share = next((share for share in shares if share is not None), 0.0)
+    if not again.any() or again.all():
+        return weights
+    out = weights.copy()
+    for group, total in ((again, share), (~again, 1 - share)):
+        out[group] *= total / out[group].sum()
+    return out
+
+
+def image_weights(source: list[Canvas], sampling: ImageSampling) -> NDArray[np.float64]:
+    """Share of a source's patches that each of its images gets."""
+    if sampling == "uniform":
+        return np.full(len(source), 1 / len(source))
+    sizes = np.array([c.classes.numel() for c in source], dtype=np.float64) ** 0.5
+    shares: NDArray[np.float64] = sizes / sizes.sum()
     return shares
