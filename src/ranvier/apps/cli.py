@@ -22,6 +22,8 @@ _LAZY = {
     "models": "ranvier.apps.cli_models:models",
     "doctor": "ranvier.apps.cli_models:doctor",
     "train": "ranvier.apps.cli_train:train",
+    "distil": "ranvier.apps.cli_distil:distil",
+    "finetune": "ranvier.apps.cli_finetune:finetune",
 }
 
 

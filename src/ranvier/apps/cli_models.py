@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ranvier.apps.showing import failing
+from ranvier.errors import BundleFormatError
 
 
 @click.group()
@@ -30,13 +31,19 @@ def list_models() -> None:
 @models.command()
 @click.argument("name", default="generalist", metavar="[NAME|DIR]")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole model.json.")
-def show(name: str, as_json: bool) -> None:
+@click.option("--card", is_flag=True, help="Print the model's card, if it has one.")
+def show(name: str, as_json: bool, card: bool) -> None:
     """Show what a model was trained on and how it scored."""
     from ranvier.bundle import open_bundle
 
     bundle = open_bundle(name)
     if as_json:
         click.echo(json.dumps(bundle.about, indent=1))
+        return
+    if card:
+        if "card.md" not in bundle.about["files"]:
+            raise BundleFormatError("this model has no card", where=bundle.folder)
+        click.echo(bundle.content("card.md").decode())
         return
     training = bundle.about["training"]
     click.echo(f"{bundle.name}  {bundle.sha256}\n  in {bundle.folder}")

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import re
-from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ranvier.errors import MissingExtraError, SettingsError
+from ranvier.apps.training_options import (
+    check_place,
+    export_settings,
+    exporting,
+    leads,
+    need_pytorch,
+    several,
+    show_bundle,
+    show_out_of_fold,
+)
+from ranvier.errors import SettingsError
+
+if TYPE_CHECKING:
+    from ranvier.datasets.folds import Split
+    from ranvier.training.export import ExportSettings
+
+DEALT = "folds.json"
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
@@ -35,85 +51,172 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600}
 @click.option("--name", default="generalist", show_default=True, help="The model's name.")
 @click.option(
     "--fold",
-    metavar="N|all",
+    metavar="N|N-M|each|all",
     default="0",
     show_default=True,
-    help="Which fold's subjects are held out for validation; all: train on everything.",
+    help="Which fold's subjects are held out for validation; N-M or each: a training for each of these folds, and an "
+    "ensemble of them; all: one training on everything.",
 )
 @click.option(
-    "--folds", type=click.IntRange(2), default=5, show_default=True, help="How many folds."
+    "--folds",
+    type=click.IntRange(2),
+    help="How many folds. [default: 5, or those of the aggregate]",
 )
 @click.option(
     "--init",
     type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Begin with the weights of this checkpoint of another training.",
+    metavar="FILE|MODEL",
+    help="Begin with the weights of another training's checkpoint, or of a model.",
 )
 @click.option(
     "--time-budget",
     metavar="TIME",
-    help="End after this long, e.g. 60m; the schedule is fitted to it.",
+    help="End after this long, e.g. 60m, each of several folds; the schedule is fitted to it.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute; several GPUs by torchrun -m ranvier train ...",
 )
 @click.option("--resume", is_flag=True, help="Go on with the training in DIR.")
-@click.option(
-    "--int8/--no-int8", default=True, show_default=True, help="Add a quantised graph (needs NNCF)."
-)
+@exporting
 def train(
     datasets: tuple[Path, ...],
     output: Path,
     recipe: str,
     name: str,
     fold: str,
-    folds: int,
+    folds: int | None,
     init: Path | None,
     time_budget: str | None,
+    device: str,
     resume: bool,
-    int8: bool,
+    **chosen: Any,
 ) -> None:
     """Train a model on annotated datasets.
 
-    DATASET is a BIDS microscopy dataset, a folder with images/ and masks/, or a folder of such datasets.
-    The model is written to DIR/model.
+    DATASET is an aggregate (see ranvier aggregate), whose folds are used, or else a BIDS microscopy dataset, a folder
+    with images/ and masks/, an nnU-Net raw dataset, or a folder of such datasets. The model is written to DIR/model;
+    of several folds, each training to DIR/fold-N and the mean of their networks to DIR/ensemble.
     """
-    for library, module in (("PyTorch", "torch"), ("safetensors", "safetensors")):
-        if find_spec(module) is None:
-            raise MissingExtraError(f"training needs {library}", fix="pip install 'ranvier[train]'")
-    from ranvier.datasets.collection import read_datasets
-    from ranvier.datasets.folds import everything, split
+    need_pytorch()
     from ranvier.training.export import check_export, export_bundle
+    from ranvier.training.finetune import beginning
     from ranvier.training.loop import LAST
     from ranvier.training.loop import train as train_network
     from ranvier.training.recipe import read_recipe
 
-    if output.exists() and not output.is_dir():
-        raise SettingsError("the place for the training is a file", where=output)
-    if output.exists() and any(output.iterdir()) and not (resume and (output / LAST).is_file()):
-        raise SettingsError(
-            "this folder is not empty",
-            where=output,
-            fix="Give --resume to go on with a training in it, or another -o",
-        )
-    check_export(output / "model", int8=int8)
-    budget = None if time_budget is None else seconds(time_budget)
-    annotated = read_datasets(list(datasets))
-    if fold == "all":
-        images = everything(annotated)
-    elif fold.isdecimal():
-        images = split(annotated, fold=int(fold), folds=folds)
-    else:
-        raise SettingsError("not a fold", where="--fold", seen=fold, fix="Write a number or all")
+    numbers = several(fold, lambda: _folds_of(list(datasets), folds))
+    check_place(output, resume=resume, marks=(DEALT,) if numbers else (LAST,))
+    settings = export_settings(chosen, ensemble=bool(numbers))
+    check_export(output / ("ensemble" if numbers else "model"), int8=settings.int8)
+    how: dict[str, Any] = {
+        "init": init,
+        "time_budget_s": None if time_budget is None else seconds(time_budget),
+        "device": device,
+        "report": click.echo,
+    }
+    if numbers:
+        if init is not None and not init.is_file():
+            raise SettingsError(
+                "several folds begin with nothing or with a checkpoint",
+                where="--init",
+                seen=init,
+                fix="Give a checkpoint; mind that it must not have seen what the folds hold out",
+            )
+        splits = {n: images_of(list(datasets), str(n), folds) for n in numbers}
+        dealt = (datasets, folds)
+        _train_each(splits, dealt, output, recipe=recipe, name=name, settings=settings, how=how)
+        return
+    images = images_of(list(datasets), fold, folds)
     click.echo(f"{len(images.train)} images to train on, {len(images.validation)} held out")
-    result = train_network(
-        images,
-        read_recipe(recipe),
-        output,
-        init=init,
-        time_budget_s=budget,
-        resume=resume,
-        report=click.echo,
+    read = read_recipe(recipe)
+    if init is not None:
+        how["init"] = beginning(init, images, read, output)
+    result = train_network(images, read, output, resume=resume, **how)
+    if leads():
+        show_bundle(
+            export_bundle(result.best, images, output / "model", name=name, settings=settings)
+        )
+
+
+def _train_each(
+    splits: dict[int, Split],
+    dealt: tuple[tuple[Path, ...], int | None],
+    output: Path,
+    *,
+    recipe: str,
+    name: str,
+    settings: ExportSettings,
+    how: dict[str, Any],
+) -> None:
+    """Train the folds one by one, say how they did on what each held out, and export their ensemble."""
+    from ranvier.training.cross_validation import Dealt, save_dealt, save_scores, train_folds
+    from ranvier.training.ensemble import HOW, export_ensemble, out_of_fold
+    from ranvier.training.recipe import read_recipe
+
+    read = read_recipe(recipe)
+    datasets, folds = dealt
+    count = _folds_of(list(datasets), folds)
+    if leads():
+        save_dealt(Dealt(datasets, count, tuple(splits)), output)
+    done = train_folds(splits, read, output, **how)
+    if not leads():
+        return
+    found = out_of_fold(done)
+    save_scores(found, done, output, how=HOW)
+    show_out_of_fold(found, [f.number for f in done])
+    show_bundle(
+        export_ensemble(
+            done, output / "ensemble", name=name, settings=settings, cross_validated=found
+        )
     )
-    bundle = export_bundle(result.best, images, output / "model", name=name, int8=int8)
-    click.echo(f"model: {bundle.folder} ({bundle.sha256[:12]})")
+
+
+def images_of(folders: list[Path], fold: str, folds: int | None) -> Split:
+    """What to train on and what to hold out.
+
+    Raises
+    ------
+    SettingsError
+        No such fold, or an aggregate beside other datasets or with another number of folds.
+    """
+    from ranvier.datasets.collection import read_datasets
+    from ranvier.datasets.folds import everything, split
+    from ranvier.datasets.manifest import is_aggregate, read_aggregate
+
+    if fold != "all" and not fold.isdecimal():
+        raise SettingsError(
+            "not a fold", where="--fold", seen=fold, fix="Write a number, N-M, each or all"
+        )
+    if not any(is_aggregate(folder) for folder in folders):
+        annotated = read_datasets(folders)
+        if fold == "all":
+            return everything(annotated)
+        return split(annotated, fold=int(fold), folds=folds or 5)
+    if len(folders) > 1:
+        raise SettingsError(
+            "an aggregate stands for all its datasets",
+            where=", ".join(map(str, folders)),
+            fix="Give the aggregate alone, or aggregate all of them",
+        )
+    made = read_aggregate(folders[0])
+    if folds not in (None, made.folds):
+        raise SettingsError(
+            "the aggregate has its own folds", where="--folds", seen=f"{folds}, not {made.folds}"
+        )
+    return made.everything() if fold == "all" else made.split(int(fold))
+
+
+def _folds_of(folders: list[Path], folds: int | None) -> int:
+    """How many folds there are."""
+    from ranvier.datasets.manifest import is_aggregate, read_aggregate
+
+    if len(folders) == 1 and is_aggregate(folders[0]):
+        return read_aggregate(folders[0]).folds
+    return folds or 5
 
 
 def seconds(text: str) -> float:

@@ -3,59 +3,111 @@
 from __future__ import annotations
 
 import datetime
-import io
-import os
 import shutil
-import warnings
-from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
+import safetensors.torch
+from torch import nn
 
-from ranvier._openvino import openvino
-from ranvier.backends import OpenVinoBackend
-from ranvier.bundle import MANIFEST, Bundle, open_bundle, seal
+from ranvier.bundle import (
+    MANIFEST,
+    Bundle,
+    open_bundle,
+    seal,
+)
 from ranvier.datasets.annotated import Annotated
 from ranvier.datasets.folds import Split
-from ranvier.datasets.phantom import PhantomSettings, draw
-from ranvier.errors import BundleError, MissingExtraError, OutputExistsError
-from ranvier.preprocess import standardise, statistics
-from ranvier.training.checkpoint import load_checkpoint
-from ranvier.training.network import CompactUNet, field_of
+from ranvier.errors import BundleError, MissingExtraError, OutputExistsError, SettingsError
+from ranvier.training.card import CARD, card, data_facts, limits
+from ranvier.training.checkpoint import Checkpoint, load_checkpoint
+from ranvier.training.gates import GateSettings, pass_gates
+from ranvier.training.graphs import GOLDEN, GRAPHS, calibration_tiles, write_golden, write_graphs
+from ranvier.training.network import field_of, make_network
 from ranvier.training.recipe import Recipe, recipe_from
 
-GRAPHS = {"float": "graph.xml", "int8": "graph-int8.xml"}
-GOLDEN = "golden.npz"
-_GOLDEN_EDGE = 128
-_CALIBRATION_EDGE = 256
-_CALIBRATION_TILES = 96
+WEIGHTS = "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What a bundle holds, and what it must pass.
+
+    Attributes
+    ----------
+    int8
+        Whether to add a graph that is quantised after training (NNCF, calibrated on tiles of every training source).
+    gates
+        How much worse than f32 bf16 and int8 may be; None does not look.
+    drop_failing
+        Write the bundle without a graph that fails, instead of failing. bf16 has no graph of its own: where it fails,
+        the bundle says so.
+    keep_weights
+        Whether to add the network's weights in 16 bits, as large as the float graph. A compact network can be trained
+        further without them (:mod:`ranvier.training.reading_back`).
+    """
+
+    int8: bool = True
+    gates: GateSettings | None = None
+    drop_failing: bool = False
+    keep_weights: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """What becomes a bundle.
+
+    Attributes
+    ----------
+    network
+        In evaluation mode; gives logits, or anything whose softmax is the probabilities.
+    recipe
+        Its geometry and its input.
+    split
+        What it was trained on, for calibration and the card, and what was held out, for the gates and the card.
+    summary
+        ``training`` of model.json.
+    how_scored
+        What the figures under ``validation`` are, in a sentence.
+    single
+        Whether the network is one that can be trained further.
+    """
+
+    network: nn.Module
+    recipe: Recipe
+    split: Split
+    summary: dict[str, Any]
+    how_scored: str
+    single: bool = True
 
 
 def export_bundle(
-    checkpoint: Path, split: Split, folder: Path, *, name: str, int8: bool = True
+    checkpoint: Path,
+    split: Split,
+    folder: Path,
+    *,
+    name: str,
+    int8: bool = True,
+    settings: ExportSettings | None = None,
 ) -> Bundle:
-    """Make a bundle from a training's checkpoint.
-
-    Weights are stored in 16 bits and, where ``int8``, once more quantised after training (NNCF, calibrated on
-    tiles of every training source).
+    """Make a bundle from a training's checkpoint. Weights are stored in 16 bits.
 
     Parameters
     ----------
     checkpoint
         From :func:`ranvier.training.loop.train`.
     split
-        What the training used: for calibration and for the summary.
+        What the training used: for calibration, gates, summary and card.
     folder
         Must not exist yet, or hold an earlier bundle only.
     name
         The model's name.
     int8
-        Whether to add a quantised graph.
+        Whether to add a quantised graph, where no ``settings`` are given.
+    settings
+        What else the bundle holds; without, there are no gates.
 
     Raises
     ------
@@ -63,33 +115,129 @@ def export_bundle(
         The folder holds something else than a bundle.
     MissingExtraError
         NNCF is needed and not installed.
+    BundleError
+        A precision fails its gate; nothing was written.
     """
-    check_export(folder, int8=int8)
+    return write_bundle(
+        product(checkpoint, split),
+        folder,
+        name=name,
+        settings=settings or ExportSettings(int8=int8),
+    )
+
+
+def product(checkpoint: Path, split: Split) -> Product:
+    """What a training's checkpoint comes to.
+
+    Raises
+    ------
+    DatasetError, SettingsError
+        The checkpoint cannot be used.
+    """
+    network, trained = load_network(checkpoint)
+    recipe = recipe_from(trained.about["recipe"], where=checkpoint)
+    how = (
+        "Whole images of held-out subjects, one view, mean over images. Which checkpoint to keep was chosen on these "
+        "same images."
+        if split.validation
+        else ""
+    )
+    return Product(network, recipe, split, _summary(trained.about, recipe, network, split), how)
+
+
+def load_network(checkpoint: Path) -> tuple[nn.Module, Checkpoint]:
+    """The averaged network of a checkpoint, in evaluation mode, and the checkpoint.
+
+    Raises
+    ------
+    DatasetError, SettingsError
+        The checkpoint cannot be used.
+    """
     trained = load_checkpoint(checkpoint)
-    about = trained.about
-    recipe = recipe_from(about["recipe"], where=checkpoint)
-    network = CompactUNet(recipe.network).eval()
+    network = make_network(recipe_from(trained.about["recipe"], where=checkpoint).network).eval()
     network.load_state_dict(trained.average)
+    return network, trained
+
+
+def write_bundle(made: Product, folder: Path, *, name: str, settings: ExportSettings) -> Bundle:
+    """Write a bundle with its card, once it has passed its gates.
+
+    Gates are run on held-out images, and for sources that have none on some of those trained on: they compare
+    arithmetic, not learning.
+
+    Raises
+    ------
+    OutputExistsError, MissingExtraError, BundleError
+        As for :func:`export_bundle`.
+    """
+    check_export(folder, int8=settings.int8)
+    if settings.keep_weights and not made.single:
+        raise SettingsError("the weights of an ensemble cannot be trained further", where=folder)
     making = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
-    _write_graphs(network, split.train if int8 else (), making)
-    _write_golden(making)
-    seal(
-        making,
-        {
-            "name": name,
-            "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
-            "field": asdict(field_of(recipe.network)),
-            "graphs": {k: v for k, v in GRAPHS.items() if (making / v).is_file()},
-            "golden": GOLDEN,
-            "training": _summary(about, recipe, network, split),
-        },
-    )
+    try:
+        tiles = list(calibration_tiles(made.split.train, made.recipe)) if settings.int8 else []
+        write_graphs(made.network, tiles, making)
+        write_golden(making, made.recipe.input.scheme)
+        if settings.keep_weights:
+            _write_weights(made.network, making / WEIGHTS)
+        about = _about(made, name)
+        seal(making, {**about, "graphs": _graphs(making)})
+        if settings.gates is not None:
+            about["gates"] = _gated(making, folder, made.split, settings)
+        about["graphs"] = _graphs(making)
+        (making / CARD).write_text(card(about), encoding="utf-8")
+        seal(making, about)
+    except BaseException:
+        shutil.rmtree(making, ignore_errors=True)
+        raise
     if folder.exists():
         shutil.rmtree(folder)  # holds a model only, as was checked
     making.replace(folder)
     return open_bundle(folder)
+
+
+def _about(made: Product, name: str) -> dict[str, Any]:
+    data = data_facts(made.split)
+    validation = made.summary["validation"]
+    return {
+        "name": name,
+        "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "normalisation": made.recipe.input.scheme,
+        "field": asdict(field_of(made.recipe.network)),
+        "golden": GOLDEN,
+        "training": made.summary,
+        "data": data,
+        "how_scored": made.how_scored,
+        "limits": limits(data, validation, made.split.warnings),
+    }
+
+
+def _graphs(folder: Path) -> dict[str, str]:
+    return {kind: file for kind, file in GRAPHS.items() if (folder / file).is_file()}
+
+
+def _gated(making: Path, folder: Path, split: Split, settings: ExportSettings) -> dict[str, Any]:
+    """Run the gates; without ``drop_failing`` a failure is an error, with it the failing graph goes."""
+    held = {a.source for a in split.validation}
+    images = (*split.validation, *(a for a in split.train if a.source not in held))
+    gates = pass_gates(making, images, settings.gates)
+    if gates.failing and not settings.drop_failing:
+        raise gates.failure(folder)
+    if "int8" in gates.failing:
+        for ending in (".xml", ".bin"):
+            (making / GRAPHS["int8"]).with_suffix(ending).unlink()
+    return gates.as_dict()
+
+
+def _write_weights(network: nn.Module, path: Path) -> None:
+    """Weights in 16 bits by their names in PyTorch; counters as they are."""
+    halved = {
+        key: value.half() if value.dtype.is_floating_point else value
+        for key, value in network.state_dict().items()
+    }
+    safetensors.torch.save_file({k: v.contiguous() for k, v in halved.items()}, str(path))
 
 
 def check_export(folder: Path, *, int8: bool) -> None:
@@ -123,87 +271,17 @@ def check_export(folder: Path, *, int8: bool) -> None:
             )
 
 
-def _nncf() -> Any:
-    """Import NNCF without its telemetry."""
-    before = os.environ.get("NNCF_CI")
-    os.environ["NNCF_CI"] = "1"
-    try:
-        import nncf
-    finally:
-        if before is None:
-            del os.environ["NNCF_CI"]
-    return nncf
-
-
-def _write_graphs(network: CompactUNet, calibration: tuple[Annotated, ...], folder: Path) -> None:
-    ov = openvino()
-    example = torch.zeros(1, 1, _GOLDEN_EDGE, _GOLDEN_EDGE)
-    with torch.inference_mode(), warnings.catch_warnings():
-        # OpenVINO traces the network with functions that PyTorch means to drop.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        graph = ov.convert_model(network, example_input=example, input=[(-1, 1, -1, -1)])
-    ov.save_model(graph, folder / GRAPHS["float"], compress_to_fp16=True)
-    if not calibration:
-        return
-    nncf = _nncf()
-    tiles = list(_calibration_tiles(calibration))
-    quantised = nncf.quantize(
-        graph,
-        nncf.Dataset(tiles),
-        preset=nncf.QuantizationPreset.MIXED,
-        subset_size=len(tiles),
-        fast_bias_correction=True,
-    )
-    ov.save_model(quantised, folder / GRAPHS["int8"], compress_to_fp16=True)
-
-
-def _calibration_tiles(images: tuple[Annotated, ...]) -> Iterator[NDArray[np.float32]]:
-    """Real tiles of every source in equal numbers, each in both polarities."""
-    rng = np.random.default_rng(0)
-    sources: dict[str, list[Annotated]] = {}
+def listed(images: tuple[Annotated, ...]) -> dict[str, list[str]]:
+    """Names of images by source."""
+    sources: dict[str, list[str]] = {}
     for image in images:
-        sources.setdefault(image.source, []).append(image)
-    for group in sources.values():
-        share = max(1, _CALIBRATION_TILES // (2 * len(sources) * len(group)))
-        for image in group:
-            pixels = image.load()[0].pixels
-            whole = standardise(pixels, statistics(pixels))
-            for _ in range(share):
-                top, left = (int(rng.integers(max(1, n - _CALIBRATION_EDGE))) for n in whole.shape)
-                tile = whole[top : top + _CALIBRATION_EDGE, left : left + _CALIBRATION_EDGE]
-                tile = tile[: tile.shape[0] // 32 * 32, : tile.shape[1] // 32 * 32]
-                if tile.size:
-                    yield tile[None, None]
-                    yield -tile[None, None]
-
-
-def golden_tile() -> NDArray[np.float32]:
-    """A drawn micrograph, standardised: float32, shape (1, 1, 128, 128)."""
-    drawn = draw(
-        PhantomSettings(shape=(_GOLDEN_EDGE, _GOLDEN_EDGE), look="SEM", seed=7)
-    ).image.pixels
-    return standardise(drawn, statistics(drawn))[None, None]
-
-
-def _write_golden(folder: Path) -> None:
-    """Keep what the float graph gives on one tile, so that any machine can compare."""
-    tile = golden_tile()
-    xml = folder / GRAPHS["float"]
-    backend = OpenVinoBackend(xml.read_bytes(), xml.with_suffix(".bin").read_bytes())
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, tile=tile, logits=backend.logits(tile))
-    (folder / GOLDEN).write_bytes(buffer.getvalue())
+        sources.setdefault(image.source, []).append(image.name)
+    return sources
 
 
 def _summary(
-    about: dict[str, Any], recipe: Recipe, network: CompactUNet, split: Split
+    about: dict[str, Any], recipe: Recipe, network: nn.Module, split: Split
 ) -> dict[str, Any]:
-    def listed(images: tuple[Annotated, ...]) -> dict[str, list[str]]:
-        sources: dict[str, list[str]] = {}
-        for image in images:
-            sources.setdefault(image.source, []).append(image.name)
-        return sources
-
     summary = {
         "recipe": recipe.as_dict(),
         "parameters": sum(p.numel() for p in network.parameters()),

@@ -1,0 +1,200 @@
+"""``ranvier distil``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ranvier.apps.cli_train import images_of, seconds
+from ranvier.apps.training_options import (
+    check_place,
+    export_settings,
+    exporting,
+    leads,
+    need_pytorch,
+    show_bundle,
+    show_out_of_fold,
+)
+from ranvier.errors import DatasetError
+
+if TYPE_CHECKING:
+    from ranvier.datasets.annotated import Annotated
+    from ranvier.training.ensemble import Fold
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="OUT",
+    help="Folder for the student and its model.",
+)
+@click.option(
+    "--unlabelled",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="A folder of images without masks; may be given several times.",
+)
+@click.option(
+    "--recipe",
+    default="compact",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="Of the student: a recipe that ships, or a TOML file.",
+)
+@click.option("--name", default="generalist", show_default=True, help="The model's name.")
+@click.option(
+    "--hard-weight",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Weight of the masks beside the teacher's probabilities.",
+)
+@click.option(
+    "--time-budget", metavar="TIME", help="End after this long, e.g. 30m, each of several students."
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute.",
+)
+@click.option("--resume", is_flag=True, help="Go on with what is in OUT.")
+@click.option(
+    "--cross-validate",
+    is_flag=True,
+    help="Instead, a student for each fold, taught by its network alone, and scored on what the fold held out.",
+)
+@exporting
+def distil(
+    folder: Path,
+    output: Path,
+    unlabelled: tuple[Path, ...],
+    recipe: str,
+    name: str,
+    hard_weight: float,
+    time_budget: str | None,
+    device: str,
+    resume: bool,
+    cross_validate: bool,
+    **chosen: Any,
+) -> None:
+    """Train one network on what an ensemble knows.
+
+    DIR is from ranvier train --fold each. The student learns the ensemble's probabilities on all images, and on those
+    of --unlabelled; the model is written to OUT/model. It has no score of its own: run --cross-validate into the same
+    OUT before, and the model says how such students do.
+    """
+    need_pytorch()
+    from ranvier.training.cross_validation import CROSS_VALIDATION
+    from ranvier.training.distil import STUDENT, export_student
+    from ranvier.training.distil import distil as train_student
+    from ranvier.training.export import check_export
+    from ranvier.training.recipe import read_recipe
+    from ranvier.training.teacher import DistilSettings, Lesson, unlabelled_images
+
+    check_place(
+        output,
+        resume=resume or (output / CROSS_VALIDATION).is_file(),
+        marks=(STUDENT, CROSS_VALIDATION, "fold-0"),
+    )
+    settings = export_settings(chosen)
+    check_export(output / "model", int8=settings.int8)
+    folds, known = _teachers(folder)
+    images, notes = unlabelled_images(_files(unlabelled), known)
+    for note in notes:
+        click.echo(f"note: {note}")
+    lesson = Lesson(
+        recipe=read_recipe(recipe),
+        settings=DistilSettings(hard_weight=hard_weight),
+        unlabelled=images,
+        time_budget_s=None if time_budget is None else seconds(time_budget),
+        device=device,
+        resume=resume,
+    )
+    if cross_validate:
+        _cross_validate(folds, lesson, output)
+        return
+    trained = train_student(folds, lesson, output, report=click.echo)
+    if not leads():
+        return
+    scores = _known_scores(output / CROSS_VALIDATION)
+    show_bundle(
+        export_student(
+            trained,
+            lesson,
+            folds,
+            output / "model",
+            name=name,
+            settings=settings,
+            cross_validated=scores,
+        )
+    )
+    if scores is None:
+        click.echo("this student has no cross-validated score; --cross-validate makes some")
+
+
+def _cross_validate(folds: tuple[Fold, ...], lesson: Any, output: Path) -> None:
+    from ranvier.training.cross_validation import save_scores
+    from ranvier.training.distil import HOW, cross_validate
+    from ranvier.training.ensemble import out_of_fold
+
+    students = cross_validate(folds, lesson, output, report=click.echo)
+    if leads():
+        found = out_of_fold(students)
+        save_scores(found, students, output, how=HOW)
+        show_out_of_fold(found, [s.number for s in students])
+
+
+def _teachers(folder: Path) -> tuple[tuple[Fold, ...], list[Annotated]]:
+    """The trained folds, and every labelled image of their datasets, test sets included."""
+    from ranvier.datasets.collection import read_datasets
+    from ranvier.datasets.manifest import is_aggregate, read_aggregate
+    from ranvier.training.cross_validation import load_dealt, trained_folds
+
+    dealt = load_dealt(folder)
+    datasets = list(dealt.datasets)
+    splits = {n: images_of(datasets, str(n), dealt.folds) for n in dealt.trained}
+    if is_aggregate(datasets[0]):
+        known = [entry.image for entry in read_aggregate(datasets[0]).entries]
+    else:
+        known = list(read_datasets(datasets))
+    return trained_folds(folder, splits), known
+
+
+def _files(folders: tuple[Path, ...]) -> list[tuple[str, Path]]:
+    """Source and path of each image in the folders.
+
+    Raises
+    ------
+    DatasetError
+        A folder has no images.
+    """
+    from ranvier.cohort import find_images
+
+    listed = []
+    for folder in folders:
+        found = find_images((str(folder),))
+        failed = [outcome.message for outcome in found.outcomes if outcome.status == "failed"]
+        if failed:
+            raise DatasetError(
+                "no unlabelled images", where=folder, seen="; ".join(map(str, failed))
+            )
+        listed += [(folder.resolve().name, path) for path in found.items]
+    return listed
+
+
+def _known_scores(path: Path) -> dict[str, dict[str, float]] | None:
+    from ranvier.datasets.annotated import load_json
+
+    if not path.is_file():
+        return None
+    scores: dict[str, dict[str, float]] = load_json(path)["scores"]
+    return scores

@@ -1,0 +1,172 @@
+"""One network that learns what several know.
+
+A student learns the probabilities that its teacher gives to every pixel (Hinton et al. 2015), and, where there are
+masks, the masks beside them. Images without masks teach it as well.
+
+What a student's score means depends on who taught it:
+
+- By default the teacher is the ensemble of all folds, on labelled and unlabelled images alike. It is the best
+  teacher, and every labelled image was seen by all of its networks but one, and is seen by the student. No image is
+  left on which the student could be scored: it has no cross-validated score of its own.
+- :func:`cross_validate` trains a student for each fold *k*. Every other network was trained on what fold *k* holds
+  out, and would tell the student about it; so network *k* alone is its teacher, on the training images of fold *k*
+  and on the unlabelled ones. No weight was then ever fitted to what the student is scored on (only which checkpoint to
+  keep was chosen there, the teacher's and the student's, as in any training here). Such scores are of students with one
+  teacher, and if anything too low for a student of the whole ensemble; to score that one, an ensemble would have to be
+  trained anew within each fold.
+
+Unlabelled images must show no subject that is held out. Files that are also labelled, or in a test set, are left out;
+that other images show other animals is for the user to know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ranvier.bundle import Bundle
+from ranvier.datasets.folds import Split
+from ranvier.training.cross_validation import fold_folder
+from ranvier.training.ensemble import Fold, Scores
+from ranvier.training.export import ExportSettings, listed, product, write_bundle
+from ranvier.training.loop import Report, TrainingResult, train
+from ranvier.training.teacher import Lesson, file_hash, teach
+
+TEACHER = "teacher"
+STUDENT = "student"
+HOW = (
+    "Whole images of held-out subjects, one view, mean over images: scores of other students, one for each fold, each "
+    "taught only by the one network that did not see the subjects that it is scored on. The student of this model was "
+    "taught by all networks on all images and has no such score. Which checkpoint of a student to keep was chosen on "
+    "the images that it is scored on."
+)
+
+
+def distil(
+    folds: Sequence[Fold], lesson: Lesson, folder: Path, *, report: Report = print
+) -> tuple[TrainingResult, Split]:
+    """Train one student of the whole ensemble, on all images that any fold was trained on or held out.
+
+    Parameters
+    ----------
+    folds
+        The teacher's.
+    lesson
+        What the student is told.
+    folder
+        ``student`` is made in it, and ``teacher`` for the probabilities.
+    report
+        Takes a line of text.
+
+    Returns
+    -------
+    result, split
+        The training, and what it was trained on; nothing is held out.
+
+    Raises
+    ------
+    DatasetError, SettingsError
+        As for :func:`ranvier.training.loop.train`; or the probabilities in the folder are of other teachers.
+    """
+    every = dict.fromkeys(a for f in folds for a in (*f.split.train, *f.split.validation))
+    images = (*sorted(every, key=lambda a: (a.source, a.name)), *lesson.unlabelled)
+    checkpoints = [fold.checkpoint for fold in folds]
+    learned = teach(images, checkpoints, lesson, folder / TEACHER, report)
+    split = Split(learned, (), ("the student itself was scored on nothing that it had not seen",))
+    return _train(split, lesson, folder / STUDENT, report), split
+
+
+def cross_validate(
+    folds: Sequence[Fold], lesson: Lesson, folder: Path, *, report: Report = print
+) -> tuple[Fold, ...]:
+    """Train a student for each fold, taught by that fold's network alone; see the module's docstring.
+
+    Parameters
+    ----------
+    folds
+        The teachers.
+    lesson
+        What the students are told; the time budget is that of each.
+    folder
+        ``fold-k`` is made in it for each, with the probabilities.
+    report
+        Takes a line of text.
+
+    Returns
+    -------
+    tuple of Fold
+        The students, for :func:`ranvier.training.ensemble.out_of_fold`.
+
+    Raises
+    ------
+    DatasetError, SettingsError
+        As for :func:`distil`.
+    """
+    students = []
+    for fold in folds:
+        report(f"student {fold.number}: taught by network {fold.number} alone")
+        place = fold_folder(folder, fold.number)
+        images = (*fold.split.train, *lesson.unlabelled)
+        learned = teach(images, [fold.checkpoint], lesson, place / TEACHER, report)
+        split = replace(fold.split, train=learned)
+        result = _train(split, lesson, place, report)
+        students.append(Fold(fold.number, result.best, split))
+    return tuple(students)
+
+
+def _train(split: Split, lesson: Lesson, folder: Path, report: Report) -> TrainingResult:
+    return train(
+        split,
+        lesson.recipe,
+        folder,
+        time_budget_s=lesson.time_budget_s,
+        resume=lesson.resume,
+        device=lesson.device,
+        report=report,
+    )
+
+
+def export_student(
+    trained: tuple[TrainingResult, Split],
+    lesson: Lesson,
+    folds: Sequence[Fold],
+    folder: Path,
+    *,
+    name: str,
+    settings: ExportSettings,
+    cross_validated: Scores | None = None,
+) -> Bundle:
+    """Make a bundle of a student, whose ``training`` says who taught it.
+
+    Parameters
+    ----------
+    trained
+        From :func:`distil`.
+    lesson, folds
+        What it was told, and by whom.
+    folder, name, settings
+        As for :func:`ranvier.training.export.write_bundle`.
+    cross_validated
+        Scores of :func:`cross_validate`'s students, where there are.
+
+    Raises
+    ------
+    OutputExistsError, MissingExtraError, BundleError
+        As for :func:`ranvier.training.export.export_bundle`.
+    """
+    result, split = trained
+    made = product(result.best, split)
+    scores = cross_validated or {}
+    summary: dict[str, Any] = {
+        **made.summary,
+        "validation": scores,
+        "distilled_from": {
+            "teachers": [{"fold": f.number, "sha256": file_hash(f.checkpoint)} for f in folds],
+            "hard_weight": lesson.settings.hard_weight,
+            "unlabelled": listed(lesson.unlabelled),
+        },
+    }
+    made = replace(made, summary=summary, how_scored=HOW if scores else "")
+    return write_bundle(made, folder, name=name, settings=settings)
