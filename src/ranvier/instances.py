@@ -111,7 +111,8 @@ def separate(
     -------
     Instances
         Ids 1 to n in raster order of the axons' first pixels, int32; n may be 0. Myelin that no
-        axon reaches is in no fibre and is counted in ``orphan_myelin_px``.
+        axon reaches is in no fibre; its pieces are counted in ``orphan_myelin_count``, and their pixels
+        in ``orphan_myelin_px``.
 
     Raises
     ------
@@ -127,11 +128,14 @@ def separate(
         fibres = share(axons, free, max_gap=limits.gap, largest_hole=limits.largest_hole)
     else:
         fibres = axons.copy()
+    orphans = runs_of((myelin & (fibres == 0)).view(np.uint8))
+    is_orphan = orphans.value == 1
     return Instances(
         axons=axons,
         fibres=fibres,
         count=count,
-        orphan_myelin_px=int(np.count_nonzero(myelin & (fibres == 0))),
+        orphan_myelin_px=int(orphans.length[is_orphan].sum()),
+        orphan_myelin_count=components(orphans, is_orphan, diagonal=True)[1],
         small_axons=small,
     )
 

@@ -91,6 +91,8 @@ class Instances:
         int32, the same shape and ids: the axon with its own myelin.
     orphan_myelin_px
         Pixels of myelin that belong to no axon.
+    orphan_myelin_count
+        Pieces (8-connected) of it.
     small_axons
         Components of the axon class that were left out because they are too small.
     """
@@ -99,6 +101,7 @@ class Instances:
     fibres: NDArray[np.int32]
     count: int
     orphan_myelin_px: int = 0
+    orphan_myelin_count: int = 0
     small_axons: int = 0
 
 

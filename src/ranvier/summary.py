@@ -220,6 +220,7 @@ def _of_image(fibres: Fibres, shape: tuple[int, int]) -> dict[str, Any]:
     return {
         f"image_area_{unit}2": area,
         **shares,
+        "orphan_myelin_count": fibres.instances.orphan_myelin_count,
         "orphan_myelin_fraction": fibres.instances.orphan_myelin_px / pixels,
         "aggregate_g_ratio": aggregate_g_ratio(shares["avf"], shares["mvf"]),
         **densities(fibres.table, shape, None if size is None else area),

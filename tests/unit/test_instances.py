@@ -245,7 +245,7 @@ def test_myelin_across_background_is_an_orphan() -> None:
     classes = drawn("AA...mm", "AA...mm")
     found = separate(classes, settings=ANY_SIZE)
     assert np.array_equal(found.fibres, found.axons)
-    assert found.orphan_myelin_px == 4
+    assert (found.orphan_myelin_px, found.orphan_myelin_count) == (4, 1)
     near = separate(drawn("AA..mm", "AA..mm"), settings=ANY_SIZE)
     assert near.fibres.tolist() == [[1, 1, 0, 0, 1, 1]] * 2
     none = InstanceSettings(min_axon_area=1, max_gap_px=0)
