@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +51,8 @@ def membranes_of(instances: Instances, *, ellipse: bool) -> Membranes:
     count = instances.count
     if count == 0:
         return Membranes(*(np.zeros(0),) * 8)
-    axon, fibre = trace(instances.axons, count), trace(instances.fibres, count)
+    with ThreadPoolExecutor(2) as pool:
+        axon, fibre = pool.map(trace, (instances.axons, instances.fibres), (count, count))
     outer = _outer(axon, fibre, instances)
     inside = np.flatnonzero(axon.other != OUTSIDE)
     return Membranes(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-_WINDOW = 768
+_WINDOW = 640
 """Side of the windows in which distances are found."""
 _HALOS = (32, 256)
 """Distances up to this are found in a window; the second is tried where more than a few pixels are farther."""

@@ -69,9 +69,10 @@ def share(
     state = nearest(axons, myelin, max_gap)
     if largest_hole != 0:
         _fill_gaps(state, largest_hole)
-    for quantile in _QUANTILES:
+    for number, quantile in enumerate(_QUANTILES):
         sheath = _thickness(state, quantile)
-        _settle(state, sheath)
+        # At first each pixel is held by the nearest axon: only one with a thicker sheath can take it over.
+        _settle(state, sheath, only_thicker=number == 0)
     _attach(state, sheath)
     state.owner[~state.tissue] = 0
     if largest_hole == 0:
@@ -161,9 +162,13 @@ def _quantiles(
     return middle, many
 
 
-def _settle(state: Holding, sheath: NDArray[np.float64]) -> None:
+def _settle(state: Holding, sheath: NDArray[np.float64], *, only_thicker: bool) -> None:
     """Let every axon take over the pixels for which its distance in sheaths is least, border by border."""
     taker, giver = _fronts(state)
+    if only_thicker:
+        owner = state.owner.ravel()
+        thicker = sheath[owner[giver]] > sheath[owner[taker]]
+        taker, giver = taker[thicker], giver[thicker]
     while taker.size:
         giver, taker = _neighbours(state, _take(state, taker, giver, sheath=sheath))
         other = (state.owner.ravel()[taker] > 0) & (state.axons.ravel()[taker] == 0)

@@ -78,6 +78,7 @@ References
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -201,8 +202,11 @@ def measure(
             "confidence and labels differ in shape",
             seen=f"{confidence.shape} and {instances.fibres.shape}",
         )
-    axon = shapes_of(instances.axons, instances.count)
-    fibre = shapes_of(instances.fibres, instances.count)
+    with ThreadPoolExecutor(2) as pool:
+        both = pool.map(
+            shapes_of, (instances.axons, instances.fibres), (instances.count, instances.count)
+        )
+        axon, fibre = both
     membranes = membranes_of(instances, ellipse=settings.axon_shape == "ellipse")
     values = {
         **_place(axon, fibre, instances),
