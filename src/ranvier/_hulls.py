@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ranvier._runs import spread
 from ranvier.micrograph import Array
 
 _TURN = 10.0
@@ -35,7 +36,7 @@ class Hulls:
         """Number of pixel centres in or on each hull, from each object's first row and the row after its last."""
         many = bottom - top
         obj = np.repeat(np.arange(self.count), many)
-        row = np.arange(obj.size) - np.repeat(np.cumsum(many) - many, many) + top[obj]
+        row = spread(top, many)
         low_over, low_under = _crossing(self.left, obj, 2 * row)
         high_over, high_under = _crossing(self.right, obj, 2 * row)
         # Columns c with 2 c at or beyond the left chain and at or before the right one.

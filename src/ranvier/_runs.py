@@ -80,8 +80,7 @@ def touching(
     low = np.searchsorted(runs.start, first + width, side="right") - 1
     high = np.searchsorted(runs.start, last + width, side="right")
     many = high - low
-    nth = np.arange(int(many.sum())) - np.repeat(np.cumsum(many) - many, many)
-    return np.repeat(upper, many), np.repeat(low, many) + nth
+    return np.repeat(upper, many), spread(low, many)
 
 
 def components(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranvier._hulls import hulls_of
+from ranvier._runs import runs_of
 from ranvier.micrograph import Array
 
 _ISOTROPIC = 1e-12
@@ -100,12 +101,8 @@ def shapes_of(labels: NDArray[np.int32], count: int) -> Shapes:
 
 
 def _runs(labels: NDArray[np.int32]) -> _Runs:
-    begins = np.ones(labels.shape, dtype=bool)
-    np.not_equal(labels[:, 1:], labels[:, :-1], out=begins[:, 1:])
-    at = np.flatnonzero(begins)
-    del begins
-    ids = labels.ravel()[at]
-    length = np.diff(at, append=labels.size)
+    runs = runs_of(labels)
+    at, ids, length = runs.start, runs.value, runs.length
     kept = np.flatnonzero(ids)
     kept = kept[np.argsort(ids[kept], kind="stable")]
     row, start = np.divmod(at[kept], labels.shape[1])
