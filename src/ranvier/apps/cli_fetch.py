@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from ranvier.apps.showing import failing
+from ranvier.apps.showing import ProgressBar, failing
 
 if TYPE_CHECKING:
     from ranvier.datasets.fetch import Fetched, Plan, Web
@@ -63,7 +62,7 @@ def fetch(
     planned = plan(dataset, version, web=web, unverified=unverified)
     if dry_run or output is None:
         return _show_plan(planned)
-    with _Bar(dataset.name) as bar:
+    with ProgressBar(dataset.name, unit="B") as bar:
         fetched = bring(planned, output, web=web, overwrite=overwrite, progress=bar)
     return _show_fetched(fetched)
 
@@ -73,38 +72,6 @@ def _web() -> Web:
     from ranvier.datasets.fetch import Web
 
     return Web()
-
-
-class _Bar:
-    """Bytes done of a dataset: a bar on a terminal, nothing elsewhere."""
-
-    def __init__(self, label: str) -> None:
-        self._label = label
-        self._bar: Any = None
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __call__(self, done: int, total: int) -> None:
-        """Show that ``done`` of ``total`` bytes are done."""
-        if not sys.stderr.isatty():
-            return
-        if self._bar is None:
-            from tqdm import tqdm
-
-            self._bar = tqdm(
-                total=total,
-                desc=self._label,
-                unit="B",
-                unit_scale=True,
-                leave=False,
-                file=sys.stderr,
-            )
-        self._bar.update(done - self._bar.n)
-
-    def __exit__(self, *exc: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
 
 
 def _show_plan(planned: Plan) -> int:

@@ -44,26 +44,31 @@ def failing(command: Callable[..., int]) -> Callable[..., None]:
 
 
 class ProgressBar:
-    """Pixels done of one image: a bar on a terminal, nothing elsewhere. Called as a progress function."""
+    """Pixels or bytes done: a bar on a terminal, nothing elsewhere. Called as a progress function."""
 
-    def __init__(self, label: str) -> None:
-        self._label = label
+    def __init__(self, label: str, *, unit: str = "px") -> None:
+        self._label, self._unit = label, unit
         self._bar: Any = None
 
     def __enter__(self) -> ProgressBar:
         return self
 
     def __call__(self, done: int, total: int) -> None:
-        """Show that ``done`` of ``total`` pixels are done."""
+        """Show that ``done`` of ``total`` are done."""
         if not sys.stderr.isatty():
             return
         if self._bar is None:
             from tqdm import tqdm
 
             self._bar = tqdm(
-                total=total / 1e6, desc=self._label, unit="MP", leave=False, file=sys.stderr
+                total=total,
+                desc=self._label,
+                unit=self._unit,
+                unit_scale=True,
+                leave=False,
+                file=sys.stderr,
             )
-        self._bar.update(done / 1e6 - self._bar.n)
+        self._bar.update(done - self._bar.n)
 
     def __exit__(self, *exc: object) -> None:
         if self._bar is not None:
