@@ -59,6 +59,18 @@ def test_the_test_set_is_the_union_of_the_sources_own(sources):
     assert made.everything().validation == ()
 
 
+def test_a_dedicated_model_has_the_folds_of_the_whole(sources):
+    made = aggregate(read_datasets(sources), name="X_AGG")
+    for fold in range(5):
+        whole, part = made.split(fold), made.split(fold).of(["B"])
+        assert {a.source for a in part.train} == {"B"}
+        assert part.train == tuple(a for a in whole.train if a.source == "B")
+        assert part.validation == tuple(a for a in whole.validation if a.source == "B")
+    with pytest.raises(DatasetError, match="no training images of a source") as caught:
+        made.split(0).of(["B", "C"])
+    assert "C" in str(caught.value)
+
+
 def test_what_a_source_lacks_is_said(sources):
     made = aggregate(read_datasets(sources), name="X_AGG")
     for fold in range(5):

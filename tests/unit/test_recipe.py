@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -144,3 +145,33 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path, text, message):
 def test_an_unknown_recipe_names_those_that_ship():
     with pytest.raises(SettingsError, match="compact"):
         read_recipe("compcat")
+
+
+def test_a_recipe_can_be_changed_key_by_key():
+    changed = read_recipe(
+        "compact",
+        ["augmentation.invert=0", "augmentation.zoom=[1, 1]", "sampling.sources = balanced"],
+    )
+    assert changed.augmentation.invert == 0.0
+    assert changed.augmentation.zoom == (1, 1)
+    assert changed.sampling.sources == "balanced"
+    assert (
+        replace(changed, augmentation=Recipe().augmentation, sampling=Recipe().sampling) == Recipe()
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("augmentation.invert", "not section.key=value"),
+        ("invert=0", "not section.key=value"),
+        ("augmentation.invrt=0", "unknown key in .augmentation."),
+        ("augmentation.invert=2", r"in \[0, 1\]"),
+        ("augmentation.rotate=no", "type bool"),
+        ("agmentation.invert=0", "unknown section"),
+    ],
+)
+def test_a_change_that_makes_no_sense_is_refused(change, message):
+    with pytest.raises(SettingsError, match=message) as caught:
+        read_recipe("compact", [change])
+    assert "--set" in str(caught.value)

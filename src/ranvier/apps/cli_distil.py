@@ -48,6 +48,13 @@ if TYPE_CHECKING:
     metavar="NAME|FILE",
     help="Of the student: a recipe that ships, or a TOML file.",
 )
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    help="Change the recipe, e.g. schedule.seed=1; may be given several times.",
+)
 @click.option("--name", default="generalist", show_default=True, help="The model's name.")
 @click.option(
     "--hard-weight",
@@ -78,6 +85,7 @@ def distil(
     output: Path,
     unlabelled: tuple[Path, ...],
     recipe: str,
+    changes: tuple[str, ...],
     name: str,
     hard_weight: float,
     time_budget: str | None,
@@ -112,7 +120,7 @@ def distil(
     for note in notes:
         click.echo(f"note: {note}")
     lesson = Lesson(
-        recipe=read_recipe(recipe),
+        recipe=read_recipe(recipe, changes),
         settings=DistilSettings(hard_weight=hard_weight),
         unlabelled=images,
         time_budget_s=None if time_budget is None else seconds(time_budget),
@@ -161,7 +169,7 @@ def _teachers(folder: Path) -> tuple[tuple[Fold, ...], list[Annotated]]:
 
     dealt = load_dealt(folder)
     datasets = list(dealt.datasets)
-    splits = {n: images_of(datasets, str(n), dealt.folds) for n in dealt.trained}
+    splits = {n: images_of(datasets, str(n), dealt.folds, dealt.sources) for n in dealt.trained}
     if is_aggregate(datasets[0]):
         known = [entry.image for entry in read_aggregate(datasets[0]).entries]
     else:

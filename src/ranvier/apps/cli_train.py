@@ -22,7 +22,9 @@ from ranvier.errors import SettingsError
 
 if TYPE_CHECKING:
     from ranvier.datasets.folds import Split
+    from ranvier.training.cross_validation import Dealt
     from ranvier.training.export import ExportSettings
+    from ranvier.training.recipe import Recipe
 
 DEALT = "folds.json"
 
@@ -48,7 +50,22 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600}
     metavar="NAME|FILE",
     help="A recipe that ships, or a TOML file.",
 )
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    help="Change the recipe, e.g. augmentation.invert=0; may be given several times.",
+)
 @click.option("--name", default="generalist", show_default=True, help="The model's name.")
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    metavar="NAME",
+    help="Train on this source of the datasets alone: a dedicated model, with the folds of all sources. May be given "
+    "several times.",
+)
 @click.option(
     "--fold",
     metavar="N|N-M|each|all",
@@ -86,7 +103,9 @@ def train(
     datasets: tuple[Path, ...],
     output: Path,
     recipe: str,
+    changes: tuple[str, ...],
     name: str,
+    sources: tuple[str, ...],
     fold: str,
     folds: int | None,
     init: Path | None,
@@ -102,6 +121,7 @@ def train(
     of several folds, each training to DIR/fold-N and the mean of their networks to DIR/ensemble.
     """
     need_pytorch()
+    from ranvier.training.cross_validation import Dealt
     from ranvier.training.export import check_export, export_bundle
     from ranvier.training.finetune import beginning
     from ranvier.training.loop import LAST
@@ -112,6 +132,7 @@ def train(
     check_place(output, resume=resume, marks=(DEALT,) if numbers else (LAST,))
     settings = export_settings(chosen, ensemble=bool(numbers))
     check_export(output / ("ensemble" if numbers else "model"), int8=settings.int8)
+    read = read_recipe(recipe, changes)
     how: dict[str, Any] = {
         "init": init,
         "time_budget_s": None if time_budget is None else seconds(time_budget),
@@ -126,13 +147,12 @@ def train(
                 seen=init,
                 fix="Give a checkpoint; mind that it must not have seen what the folds hold out",
             )
-        splits = {n: images_of(list(datasets), str(n), folds) for n in numbers}
-        dealt = (datasets, folds)
-        _train_each(splits, dealt, output, recipe=recipe, name=name, settings=settings, how=how)
+        splits = {n: images_of(list(datasets), str(n), folds, sources) for n in numbers}
+        dealt = Dealt(datasets, _folds_of(list(datasets), folds), numbers, sources)
+        _train_each(splits, dealt, output, recipe=read, name=name, settings=settings, how=how)
         return
-    images = images_of(list(datasets), fold, folds)
+    images = images_of(list(datasets), fold, folds, sources)
     click.echo(f"{len(images.train)} images to train on, {len(images.validation)} held out")
-    read = read_recipe(recipe)
     if init is not None:
         how["init"] = beginning(init, images, read, output)
     result = train_network(images, read, output, resume=resume, **how)
@@ -144,25 +164,21 @@ def train(
 
 def _train_each(
     splits: dict[int, Split],
-    dealt: tuple[tuple[Path, ...], int | None],
+    dealt: Dealt,
     output: Path,
     *,
-    recipe: str,
+    recipe: Recipe,
     name: str,
     settings: ExportSettings,
     how: dict[str, Any],
 ) -> None:
     """Train the folds one by one, say how they did on what each held out, and export their ensemble."""
-    from ranvier.training.cross_validation import Dealt, save_dealt, save_scores, train_folds
+    from ranvier.training.cross_validation import save_dealt, save_scores, train_folds
     from ranvier.training.ensemble import HOW, export_ensemble, out_of_fold
-    from ranvier.training.recipe import read_recipe
 
-    read = read_recipe(recipe)
-    datasets, folds = dealt
-    count = _folds_of(list(datasets), folds)
     if leads():
-        save_dealt(Dealt(datasets, count, tuple(splits)), output)
-    done = train_folds(splits, read, output, **how)
+        save_dealt(dealt, output)
+    done = train_folds(splits, recipe, output, **how)
     if not leads():
         return
     found = out_of_fold(done)
@@ -175,14 +191,23 @@ def _train_each(
     )
 
 
-def images_of(folders: list[Path], fold: str, folds: int | None) -> Split:
+def images_of(
+    folders: list[Path], fold: str, folds: int | None, sources: tuple[str, ...] = ()
+) -> Split:
     """What to train on and what to hold out.
 
     Raises
     ------
     SettingsError
         No such fold, or an aggregate beside other datasets or with another number of folds.
+    DatasetError
+        No such source.
     """
+    every = _all_of(folders, fold, folds)
+    return every.of(sources) if sources else every
+
+
+def _all_of(folders: list[Path], fold: str, folds: int | None) -> Split:
     from ranvier.datasets.collection import read_datasets
     from ranvier.datasets.folds import everything, split
     from ranvier.datasets.manifest import is_aggregate, read_aggregate

@@ -22,6 +22,28 @@ class Split:
     validation: tuple[Annotated, ...]
     warnings: tuple[str, ...] = ()
 
+    def of(self, sources: Iterable[str]) -> Split:
+        """The same with images of these sources alone, for a model dedicated to them.
+
+        Raises
+        ------
+        DatasetError
+            A source that this has no training images of.
+        """
+        wanted = set(sources)
+        known = {a.source for a in self.train}
+        if not wanted <= known:
+            raise DatasetError(
+                "no training images of a source",
+                where=", ".join(sorted(wanted - known)),
+                fix=f"There are {', '.join(sorted(known))}",
+            )
+        return Split(
+            tuple(a for a in self.train if a.source in wanted),
+            tuple(a for a in self.validation if a.source in wanted),
+            self.warnings,
+        )
+
 
 def split(annotated: tuple[Annotated, ...], *, fold: int, folds: int, seed: int = 0) -> Split:
     """Choose the validation images of one fold, as :func:`deal` deals them.

@@ -31,11 +31,14 @@ class Dealt:
         How many there are.
     trained
         Which were trained.
+    sources
+        Of which sources; none stands for all.
     """
 
     datasets: tuple[Path, ...]
     folds: int
     trained: tuple[int, ...]
+    sources: tuple[str, ...] = ()
 
 
 def fold_folder(folder: Path, number: int) -> Path:
@@ -103,6 +106,7 @@ def save_dealt(dealt: Dealt, folder: Path) -> None:
         "datasets": [str(path.resolve()) for path in dealt.datasets],
         "folds": dealt.folds,
         "trained": list(dealt.trained),
+        "sources": list(dealt.sources),
     }
     write_atomically(make_folder(folder) / DEALT, (json.dumps(text, indent=1) + "\n").encode())
 
@@ -127,7 +131,9 @@ def load_dealt(folder: Path) -> Dealt:
         if about["format"] != 1:
             raise ValueError(f"format {about['format']!r}")
         datasets = tuple(Path(str(p)) for p in about["datasets"])
-        return Dealt(datasets, int(about["folds"]), tuple(int(n) for n in about["trained"]))
+        trained = tuple(int(n) for n in about["trained"])
+        sources = tuple(str(name) for name in about.get("sources", ()))
+        return Dealt(datasets, int(about["folds"]), trained, sources)
     except (KeyError, TypeError, ValueError) as error:
         raise DatasetError("not a list of folds", where=path, seen=repr(error)) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import fields
 from importlib import resources
 from pathlib import Path
@@ -36,8 +37,15 @@ __all__ = [
 ]
 
 
-def read_recipe(path: Path | str) -> Recipe:
+def read_recipe(path: Path | str, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe file, or a recipe that ships by its bare name (``compact``).
+
+    Parameters
+    ----------
+    path
+        A file or a name.
+    changes
+        Keys to be set otherwise, each as ``section.key=value`` with a value as TOML has it; text needs no quotes.
 
     Raises
     ------
@@ -48,7 +56,28 @@ def read_recipe(path: Path | str) -> Recipe:
         loaded = tomllib.loads(_text(path))
     except tomllib.TOMLDecodeError as error:
         raise SettingsError("not a TOML file", where=path, seen=str(error)) from error
-    return recipe_from(loaded, where=path)
+    recipe = recipe_from(loaded, where=path)
+    for change in changes:
+        section, key, value = _change(change)
+        part = loaded.setdefault(section, {})
+        if isinstance(part, dict):
+            part[key] = value
+    return recipe_from(loaded, where="--set") if changes else recipe
+
+
+def _change(text: str) -> tuple[str, str, Any]:
+    """Section, key and value of ``section.key=value``."""
+    name, equals, value = (part.strip() for part in text.partition("="))
+    section, dot, key = name.partition(".")
+    if not (equals and dot and section and key and value):
+        raise SettingsError(
+            "not section.key=value", where="--set", seen=text, fix="e.g. augmentation.invert=0"
+        )
+    try:
+        parsed = tomllib.loads(f"value = {value}")
+    except tomllib.TOMLDecodeError:
+        return section, key, value
+    return section, key, parsed["value"]
 
 
 def recipe_from(values: dict[str, Any], *, where: Path | str = "recipe") -> Recipe:
