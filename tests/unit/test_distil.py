@@ -236,7 +236,7 @@ def test_a_student_that_is_scored_has_one_teacher(folds, tmp_path, monkeypatch):
 
     monkeypatch.setattr(distilling, "teach", look)
     monkeypatch.setattr(
-        distilling, "_train", lambda *rest: distilling.TrainingResult(tmp_path, {}, 0, 0.0)
+        distilling, "_train", lambda *rest, **how: distilling.TrainingResult(tmp_path, {}, 0, 0.0)
     )
     students = cross_validate(folds, Lesson(RECIPE, QUICK), tmp_path, report=lambda text: None)
     assert [teachers for teachers, _ in asked] == [["fold-0"], ["fold-1"]]
@@ -244,6 +244,23 @@ def test_a_student_that_is_scored_has_one_teacher(folds, tmp_path, monkeypatch):
         held = {a.name for a in fold.split.validation}
         assert not held & set(seen)
         assert student.split.validation == fold.split.validation
+
+
+def test_a_student_may_begin_as_its_teacher(folds, tmp_path, monkeypatch):
+    begun = []
+
+    def train(split, recipe, folder, **how):
+        begun.append(how["init"])
+        return distilling.TrainingResult(folder / "best.safetensors", {}, 0, 0.0)
+
+    monkeypatch.setattr("ranvier.training.distil.train", train)
+    for from_teacher in (False, True):
+        lesson = Lesson(RECIPE, QUICK, from_teacher=from_teacher)
+        place = tmp_path / str(from_teacher)
+        cross_validate(folds, lesson, place, report=lambda text: None)
+        distil(folds, lesson, place, report=lambda text: None)
+    teachers = [fold.checkpoint for fold in folds]
+    assert begun == [None, None, None, *teachers, teachers[0]]
 
 
 def test_impossible_settings_are_refused():

@@ -64,6 +64,11 @@ if TYPE_CHECKING:
     help="Weight of the masks beside the teacher's probabilities.",
 )
 @click.option(
+    "--from-teacher",
+    is_flag=True,
+    help="Begin with the weights of the teacher's first network, not with fresh ones.",
+)
+@click.option(
     "--time-budget", metavar="TIME", help="End after this long, e.g. 30m, each of several students."
 )
 @click.option(
@@ -88,6 +93,7 @@ def distil(
     changes: tuple[str, ...],
     name: str,
     hard_weight: float,
+    from_teacher: bool,
     time_budget: str | None,
     device: str,
     resume: bool,
@@ -126,6 +132,7 @@ def distil(
         time_budget_s=None if time_budget is None else seconds(time_budget),
         device=device,
         resume=resume,
+        from_teacher=from_teacher,
     )
     if cross_validate:
         _cross_validate(folds, lesson, output)

@@ -75,7 +75,7 @@ def distil(
     checkpoints = [fold.checkpoint for fold in folds]
     learned = teach(images, checkpoints, lesson, folder / TEACHER, report)
     split = Split(learned, (), ("the student itself was scored on nothing that it had not seen",))
-    return _train(split, lesson, folder / STUDENT, report), split
+    return _train(split, lesson, folder / STUDENT, checkpoints[0], report=report), split
 
 
 def cross_validate(
@@ -111,16 +111,19 @@ def cross_validate(
         images = (*fold.split.train, *lesson.unlabelled)
         learned = teach(images, [fold.checkpoint], lesson, place / TEACHER, report)
         split = replace(fold.split, train=learned)
-        result = _train(split, lesson, place, report)
+        result = _train(split, lesson, place, fold.checkpoint, report=report)
         students.append(Fold(fold.number, result.best, split))
     return tuple(students)
 
 
-def _train(split: Split, lesson: Lesson, folder: Path, report: Report) -> TrainingResult:
+def _train(
+    split: Split, lesson: Lesson, folder: Path, teacher: Path, *, report: Report
+) -> TrainingResult:
     return train(
         split,
         lesson.recipe,
         folder,
+        init=teacher if lesson.from_teacher else None,
         time_budget_s=lesson.time_budget_s,
         resume=lesson.resume,
         device=lesson.device,

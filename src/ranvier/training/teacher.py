@@ -69,6 +69,9 @@ class Lesson:
         Images without masks, from :func:`unlabelled_images`.
     time_budget_s, device, resume
         As for :func:`ranvier.training.loop.train`.
+    from_teacher
+        Begin with the weights of the teacher's first network, which must have the shape of the recipe's, instead of
+        fresh ones.
     """
 
     recipe: Recipe
@@ -77,6 +80,7 @@ class Lesson:
     time_budget_s: float | None = None
     device: str = "auto"
     resume: bool = False
+    from_teacher: bool = False
 
 
 def unlabelled_images(
