@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ranvier.apps.cli_train import images_of, seconds
+from ranvier.apps.cli_train import images_of
 from ranvier.apps.training_options import (
     check_place,
     export_settings,
@@ -18,6 +18,7 @@ from ranvier.apps.training_options import (
     show_out_of_fold,
 )
 from ranvier.errors import DatasetError
+from ranvier.training.duration import seconds
 
 if TYPE_CHECKING:
     from ranvier.datasets.annotated import Annotated

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ranvier.apps.cli_train import images_of, seconds
+from ranvier.apps.cli_train import images_of
 from ranvier.apps.showing import failing
 from ranvier.apps.training_options import (
     check_place,
@@ -18,6 +18,7 @@ from ranvier.apps.training_options import (
     said,
     show_bundle,
 )
+from ranvier.training.duration import seconds
 
 if TYPE_CHECKING:
     from ranvier.training.finetune import Finetuned

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from ranvier.apps.training_options import (
     show_out_of_fold,
 )
 from ranvier.errors import SettingsError
+from ranvier.training.duration import seconds
 
 if TYPE_CHECKING:
     from ranvier.datasets.folds import Split
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from ranvier.training.recipe import Recipe
 
 DEALT = "folds.json"
-
-_SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
 @click.command()
@@ -242,19 +240,3 @@ def _folds_of(folders: list[Path], folds: int | None) -> int:
     if len(folders) == 1 and is_aggregate(folders[0]):
         return read_aggregate(folders[0]).folds
     return folds or 5
-
-
-def seconds(text: str) -> float:
-    """``90s``, ``60m``, ``1.5h`` in seconds.
-
-    Raises
-    ------
-    SettingsError
-        Another form.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", text.strip())
-    if match is None or float(match[1]) == 0:
-        raise SettingsError(
-            "not a time", where="--time-budget", seen=text, fix="Write e.g. 60m, 90s or 1.5h"
-        )
-    return float(match[1]) * _SECONDS[match[2]]
