@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ranvier.errors import SettingsError
-from ranvier.experiments.settings import Experiment, read_experiment
+from ranvier.experiments.settings import Experiment, find_experiment, read_experiment
 
 HOME = Path(__file__).parents[2] / "experiments"
 LEAST = """
@@ -31,11 +31,11 @@ def written(tmp_path: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["intra", "inter", "shared"])
+@pytest.mark.parametrize("name", ["intra", "inter", "shared", "randomisation"])
 def test_the_shipped_experiments_can_be_read(name):
-    made = read_experiment(HOME / f"{name}.toml")
+    made = read_experiment(find_experiment(name))
     assert made.name == name
-    assert made.generalist in {m.name for m in made.models}
+    assert made.generalist in {None, *(m.name for m in made.models)}
 
 
 def test_the_papers_experiments_are_the_papers():
@@ -114,3 +114,11 @@ def test_all_problems_come_in_one_error(tmp_path):
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(SettingsError, match=r"none.toml.*cannot be read"):
         read_experiment(tmp_path / "none.toml")
+
+
+def test_an_experiment_is_found_by_its_name_or_its_file(tmp_path):
+    assert find_experiment("intra").read_bytes() == (HOME / "intra.toml").read_bytes()
+    mine = written(tmp_path, LEAST)
+    assert find_experiment(str(mine)) == mine
+    with pytest.raises(SettingsError, match=r"intrra.*inter, intra, randomisation, shared"):
+        find_experiment("intrra")

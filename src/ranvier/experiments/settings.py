@@ -8,6 +8,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -135,6 +136,29 @@ _LISTS = {
     "use_folds": int,
 }
 _RENAMED = {"set": "changes"}
+
+
+def find_experiment(name: str) -> Path:
+    """The file of an experiment: a path, or the bare name of one that ships (``intra``, ``inter``, ``shared``).
+
+    Raises
+    ------
+    SettingsError
+        There is none.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    installed = Path(str(resources.files("ranvier"))) / "recipes" / "experiments"
+    checkout = Path(__file__).parents[3] / "experiments"
+    shipped = sorted((installed if installed.is_dir() else checkout).glob("*.toml"))
+    for file in shipped:
+        if name in (file.stem, file.name):
+            return file
+    raise SettingsError(
+        "no such experiment",
+        where=name,
+        fix=f"Give a TOML file or one of: {', '.join(f.stem for f in shipped)}",
+    )
 
 
 def read_experiment(path: Path, *, data: Path | None = None) -> Experiment:
