@@ -31,7 +31,7 @@ def written(tmp_path: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["intra", "inter", "shared", "randomisation"])
+@pytest.mark.parametrize("name", ["intra", "inter", "shared", "randomisation", "drawn"])
 def test_the_shipped_experiments_can_be_read(name):
     made = read_experiment(find_experiment(name))
     assert made.name == name
@@ -120,5 +120,5 @@ def test_an_experiment_is_found_by_its_name_or_its_file(tmp_path):
     assert find_experiment("intra").read_bytes() == (HOME / "intra.toml").read_bytes()
     mine = written(tmp_path, LEAST)
     assert find_experiment(str(mine)) == mine
-    with pytest.raises(SettingsError, match=r"intrra.*inter, intra, randomisation, shared"):
+    with pytest.raises(SettingsError, match=r"intrra.*drawn, inter, intra, randomisation, shared"):
         find_experiment("intrra")

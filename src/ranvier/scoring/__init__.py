@@ -1,0 +1,1 @@
+"""Models and other tools' masks against what people drew: scores, tables and pictures."""
