@@ -153,7 +153,7 @@ ABOUT = {
 }
 
 
-@pytest.mark.parametrize(
+KNOWN = pytest.mark.parametrize(
     ("name", "source", "seen"),
     [
         ("a", "S", "yes"),
@@ -165,6 +165,17 @@ ABOUT = {
         ("t", "renamed", "unknown"),
     ],
 )
+
+
+@KNOWN
+def test_an_image_is_known_by_its_hash_under_any_name(name, source, seen):
+    about = {"training": {**ABOUT["training"], "trained_on_sha256": ["abc"]}}
+    trained = Trained.of_bundle(about)
+    assert trained.seen(entry(name, source), "abc") == "yes"
+    assert trained.seen(entry(name, source), "other") == seen
+
+
+@KNOWN
 def test_who_was_trained_on_what(name, source, seen):
     trained = Trained.of_bundle(ABOUT)
     assert trained.seen(entry(name, source)) == seen

@@ -279,6 +279,7 @@ class _Bench:
         if plan.masks is not None:
             return MasksContender(Path(plan.masks), images, name=plan.name)
         s = self.settings
+        # In its own precision, which need not be the trained models'.
         return ModelContender.load(
             str(plan.bundle), name=plan.name, threads=s.threads, settings=s.inference
         )

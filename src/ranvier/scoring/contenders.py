@@ -81,6 +81,7 @@ class Trained:
             earlier = _mapping(earlier.get("begun_from"))
         return cls(
             frozenset(map(_whole, images)),
+            frozenset(_strings(training.get("trained_on_sha256"))),
             chosen_on=frozenset(map(_whole, chosen_on)),
             complete=complete,
         )

@@ -207,7 +207,7 @@ def _about(made: Product, name: str) -> dict[str, Any]:
         "normalisation": made.recipe.input.scheme,
         "field": asdict(field_of(made.recipe.network)),
         "golden": GOLDEN,
-        "training": made.summary,
+        "training": {**made.summary, **_hashes(made.split.train)},
         "data": data,
         "how_scored": made.how_scored,
         "limits": limits(data, validation, made.split.warnings),
@@ -277,6 +277,12 @@ def listed(images: tuple[Annotated, ...]) -> dict[str, list[str]]:
     for image in images:
         sources.setdefault(image.source, []).append(image.name)
     return sources
+
+
+def _hashes(images: tuple[Annotated, ...]) -> dict[str, list[str]]:
+    """Hashes of the image files that were trained on, so that they are known under any name; those that are known."""
+    known = sorted({image.sha256[0] for image in images if image.sha256})
+    return {"trained_on_sha256": known} if known else {}
 
 
 def _summary(
