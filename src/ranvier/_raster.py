@@ -182,6 +182,18 @@ def to_grey(
     return pixels, tuple(notes)
 
 
+def colour_of(raster: Raster, where: str | None) -> Array | None:
+    """Red, green and blue of a raster that :func:`to_grey` accepts: a copy of shape (rows, columns, 3).
+
+    Types are those of :func:`to_grey`. None for a grey image.
+    """
+    samples = raster.samples[..., :-1] if raster.has_alpha else raster.samples
+    if samples.ndim != 3 or samples.shape[2] != 3:
+        return None
+    kept, _ = _standard(samples, where)
+    return np.array(kept, dtype=np.float32 if kept.dtype == np.float64 else kept.dtype, order="C")
+
+
 def _chosen(channel: int | str | None, names: tuple[str, ...], where: str | None) -> int | None:
     """Index of the channel asked for."""
     if channel is None:

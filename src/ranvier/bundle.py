@@ -1,16 +1,25 @@
 """A model on disk: a folder with model.json and the files that it names.
 
-The written contract, version 1. ``model.json`` is a JSON object with
+The written contract, versions 1 and 2. ``model.json`` is a JSON object with
 
-- ``format``: ``"ranvier-bundle"``; ``version``: 1; ``name``; ``created``: a date
+- ``format``: ``"ranvier-bundle"``; ``version``: 1 or 2; ``name``; ``created``: a date
 - ``classes``: ``["background", "myelin", "axon"]``
 - ``normalisation``: ``"image-standardisation"`` (subtract the image's mean, divide by its standard deviation) or
   ``"rescale-0-1"`` (subtract the image's least grey level, divide by its range)
 - ``field``: ``stride``, ``receptive_radius`` and ``minimum``, in pixels
 - ``graphs``: ``float`` and, if there is one, ``int8``: names of OpenVINO IR files (.xml, the .bin beside it)
-- ``golden``: name of an .npz with ``tile`` (1, 1, rows, columns) and the ``logits`` that it must give
+- ``golden``: name of an .npz with ``tile`` (1, channels, rows, columns; one channel in version 1) and the ``logits``
+  that it must give
 - ``files``: every file with its ``bytes`` and ``sha256``
-- ``training``: a summary of data, recipe and scores
+- ``training``: a summary of data (``trained_on_sha256``: hashes of the image files), recipe and scores; with
+  ``ensemble`` (each network's fold, what it held out and its scores), ``distilled_from`` (the teachers' hashes),
+  ``finetuned`` (Dice before and after) or ``begun_from`` where they apply
+- where the model was made by Ranvier, ``data`` (what is known of each source, licences among it), ``limits`` (what it
+  was not trained on), ``how_scored`` (what the scores are, in a sentence) and ``gates``: for each precision whether it
+  ``passed`` the comparison with f32, or its ``failures`` in words, or why it was ``skipped``
+
+Version 2 is for networks that are shown patches of one size, as those imported from nnU-Net. Its ``normalisation`` is
+``"per-channel"``, and it has one more key, ``patchwise``, as :mod:`ranvier._patch_plan` spells it out.
 
 Sizes and hashes are checked before any other file is parsed. No file is ever unpickled.
 """
@@ -24,6 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from ranvier._patch_plan import PER_CHANNEL, PatchPlan, patch_plan
 from ranvier.errors import BundleFormatError, BundleIntegrityError, BundleNotFoundError
 from ranvier.micrograph import CLASS_NAMES
 from ranvier.writing import write_atomically
@@ -31,7 +41,7 @@ from ranvier.writing import write_atomically
 Normalisation = Literal["image-standardisation", "rescale-0-1"]
 
 MANIFEST = "model.json"
-FORMAT, VERSION = "ranvier-bundle", 1
+FORMAT, VERSION, PATCHWISE_VERSION = "ranvier-bundle", 1, 2
 NORMALISATION: Normalisation = "image-standardisation"
 DEFAULT_MODEL = "generalist"
 _LARGEST_MANIFEST = 4 << 20
@@ -75,6 +85,8 @@ class Bundle:
         Hash of model.json, and through the hashes in it of the whole model.
     about
         The content of model.json.
+    patches
+        How the network is shown patches of one size; None where it takes tiles of any size.
     """
 
     folder: Path
@@ -82,10 +94,14 @@ class Bundle:
     sha256: str
     field: Field
     about: Mapping[str, Any]
+    patches: PatchPlan | None = None
 
     @property
     def normalisation(self) -> Normalisation:
-        """How grey levels are brought to one scale; see :func:`ranvier.preprocess.normalise`."""
+        """How grey levels are brought to one scale; see :func:`ranvier.preprocess.normalise`.
+
+        Has no meaning where there are :attr:`patches`.
+        """
         scheme: Normalisation = self.about["normalisation"]
         return scheme
 
@@ -93,6 +109,16 @@ class Bundle:
     def kinds(self) -> tuple[str, ...]:
         """Which graphs there are: ``float``, ``int8``."""
         return tuple(self.about["graphs"])
+
+    def failures(self, precision: str) -> tuple[str, ...]:
+        """In what a precision was found to be worse than f32 by more than the limits; nothing where it was not."""
+        gates = self.about.get("gates")
+        results = gates.get("results") if isinstance(gates, dict) else None
+        result = results.get(precision) if isinstance(results, dict) else None
+        if not isinstance(result, dict) or result.get("passed", True):
+            return ()
+        said = result.get("failures")
+        return tuple(map(str, said)) if isinstance(said, list) and said else ("not said in what",)
 
     def graph(self, kind: str) -> tuple[bytes, bytes]:
         """The graph's XML and its weights, verified as they are read.
@@ -172,6 +198,7 @@ def open_bundle(name: str | Path = DEFAULT_MODEL) -> Bundle:
         sha256=hashlib.sha256(raw).hexdigest(),
         field=Field(**about["field"]),
         about=about,
+        patches=patch_plan(about["patchwise"], path) if "patchwise" in about else None,
     )
 
 
@@ -179,9 +206,9 @@ def _check(about: Any, path: Path) -> None:
     """Check model.json against the contract, one clear error for each way it can be broken."""
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise BundleFormatError(f"not a {FORMAT}", where=path, fix="Is this another tool's model?")
-    if about.get("version") != VERSION:
+    if about.get("version") not in (VERSION, PATCHWISE_VERSION):
         raise BundleFormatError(
-            f"made for another version of Ranvier; this one reads version {VERSION}",
+            f"made for another version of Ranvier; this one reads versions {VERSION} and {PATCHWISE_VERSION}",
             where=path,
             seen=about.get("version"),
         )
@@ -199,7 +226,11 @@ def _check(about: Any, path: Path) -> None:
             )
     if about.get("classes") != list(CLASS_NAMES):
         raise BundleFormatError("unknown classes", where=path, seen=about.get("classes"))
-    if about.get("normalisation") not in get_args(Normalisation):
+    patchwise = about["version"] == PATCHWISE_VERSION
+    if patchwise != ("patchwise" in about):
+        raise BundleFormatError("patchwise belongs to version 2, and to no other", where=path)
+    schemes = (PER_CHANNEL,) if patchwise else get_args(Normalisation)
+    if about.get("normalisation") not in schemes:
         raise BundleFormatError(
             "unknown normalisation", where=path, seen=about.get("normalisation")
         )
@@ -287,7 +318,7 @@ def seal(folder: Path, about: Mapping[str, Any]) -> Bundle:
         Holds the graphs, the golden run and whatever else belongs to the model.
     about
         ``name``, ``created``, ``field``, ``graphs``, ``golden`` and ``training`` of the contract, and
-        ``normalisation`` where it is not image standardisation.
+        ``normalisation`` where it is not image standardisation. With ``patchwise`` it becomes version 2.
     """
     files = {}
     for path in sorted(folder.iterdir()):
@@ -299,7 +330,7 @@ def seal(folder: Path, about: Mapping[str, Any]) -> Bundle:
             }
     whole = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": PATCHWISE_VERSION if "patchwise" in about else VERSION,
         "classes": list(CLASS_NAMES),
         "normalisation": NORMALISATION,
         **about,

@@ -115,6 +115,8 @@ def _golden_run(bundle: Bundle, precision: Precision) -> Finding:
             )
         if precision == "int8" and "int8" not in bundle.kinds:
             return Finding("WARN", name, "the model has no int8 graph", "Use --precision f32")
+        if failures := bundle.failures(precision):
+            return Finding("WARN", name, "; ".join(failures), "Use --precision f32")
         with np.load(
             io.BytesIO(bundle.content(str(bundle.about["golden"]))), allow_pickle=False
         ) as golden:

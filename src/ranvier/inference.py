@@ -1,66 +1,39 @@
-"""A micrograph and a model -> the class of every pixel, tile by tile."""
+"""A micrograph and a model -> the class of every pixel."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ranvier.backends import PRECISIONS, Backend, OpenVinoBackend, Precision
-from ranvier.bundle import (
-    DEFAULT_MODEL,
-    NORMALISATION,
-    Bundle,
-    Field,
-    Normalisation,
-    open_bundle,
-)
+from ranvier.bundle import DEFAULT_MODEL, Bundle, open_bundle
 from ranvier.errors import PrecisionError, SettingsError
-from ranvier.micrograph import CLASS_NAMES, Array, Micrograph, Segmentation
-from ranvier.preprocess import GreyStatistics, normalise, resample, statistics, zoomed_shape
-from ranvier.tiling import Box, cover, plane_shape
+from ranvier.micrograph import Micrograph, Segmentation
+from ranvier.patchwise import FAITHFUL, FAST, predict_patchwise
+from ranvier.preprocess import zoomed_shape
+from ranvier.tilewise import (
+    VIEWS,
+    InferenceSettings,
+    Prediction,
+    Progress,
+    check_zoomed,
+    classify,
+    predict,
+    tile_logits,
+)
 
-Progress = Callable[[int, int], None]
-"""Called with (pixels done, pixels in all) after each tile."""
-
-VIEWS: dict[int, tuple[tuple[int, int], ...]] = {
-    1: ((1, 1),),
-    2: ((1, 1), (-1, -1)),
-    4: ((1, 1), (-1, -1), (1, -1), (-1, 1)),
-}
-"""Number of views to the steps along rows and columns with which each is read: as it is, turned, mirrored."""
-
-
-@dataclass(frozen=True)
-class InferenceSettings:
-    """How a micrograph is shown to the network.
-
-    Attributes
-    ----------
-    zoom
-        The image is resampled by this factor first; results are at the input's own pixels. 1: as it is.
-    views
-        1: the image as it is; 2: and turned by 180 degrees; 4: and mirrored both ways. Their logits are averaged.
-    max_tile_px
-        Largest area that the network reads at once. It bounds the memory.
-    max_zoomed_px
-        Largest area after a zoom, of which 16 bytes a pixel are held. Without a zoom it does not matter.
-    """
-
-    zoom: float = 1.0
-    views: int = 2
-    max_tile_px: int = 1800 * 1800
-    max_zoomed_px: int = 200_000_000
-
-    def __post_init__(self) -> None:
-        zoomed_shape((1, 1), self.zoom)
-        if self.views not in VIEWS:
-            raise SettingsError("views must be 1, 2 or 4", where="--views", seen=self.views)
-        if self.max_tile_px < 1:
-            raise SettingsError("max_tile_px must be positive", seen=self.max_tile_px)
+__all__ = [
+    "VIEWS",
+    "InferenceSettings",
+    "Model",
+    "Prediction",
+    "Progress",
+    "classify",
+    "load_model",
+    "predict",
+    "segment",
+    "tile_logits",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +50,11 @@ class Model:
             "model": {"name": self.bundle.name, "sha256": self.bundle.sha256},
             "backend": dict(self.backend.description),
         }
+
+    @property
+    def wants_colour(self) -> bool:
+        """Whether it looks at red, green and blue; see :attr:`ranvier.micrograph.Micrograph.colour`."""
+        return self.bundle.patches is not None and len(self.bundle.patches.channels) == 3
 
 
 def load_model(
@@ -101,7 +79,7 @@ def load_model(
     BundleError
         The model is missing, damaged or not a Ranvier bundle.
     PrecisionError
-        This machine or this bundle does not offer the precision.
+        This machine or this bundle does not offer the precision, or the model was found to be worse in it.
     SettingsError
         Unknown precision, or fewer than one thread.
     """
@@ -121,6 +99,14 @@ def load_model(
             "this model has no int8 graph",
             where=bundle.folder,
             fix="Choose --precision f32 or bf16",
+        )
+    failures = bundle.failures(precision)
+    if failures:
+        raise PrecisionError(
+            f"this model is worse in {precision} than its makers allowed",
+            where=bundle.folder,
+            seen="; ".join(failures),
+            fix="Choose --precision f32",
         )
     return Model(bundle, OpenVinoBackend(*bundle.graph(kind), precision=precision, threads=threads))
 
@@ -144,206 +130,69 @@ def segment(
         Zoom and tile size.
     progress
         Called with (pixels done, pixels in all) after each tile.
+
+    Raises
+    ------
+    SettingsError
+        The image is too large for the zoom, does not go with the model's channels, or ``faithful`` is asked of a model
+        that is not shown patches.
+    BackendError
+        The network failed.
     """
     model = model or load_model()
     settings = settings or InferenceSettings()
-    found = predict(
-        micrograph,
-        model.backend,
-        field=model.bundle.field,
-        settings=settings,
-        normalisation=model.bundle.normalisation,
-        progress=progress,
-    )
+    if model.bundle.patches is None:
+        if settings.faithful:
+            raise SettingsError(
+                "only models imported from nnU-Net can be run as nnU-Net runs them",
+                where="--faithful",
+                seen=model.bundle.name,
+            )
+        found = predict(
+            micrograph,
+            model.backend,
+            field=model.bundle.field,
+            settings=settings,
+            normalisation=model.bundle.normalisation,
+            progress=progress,
+        )
+    else:
+        found = _patched(micrograph, model, settings, progress)
     provenance = {
         **model.description,
         "inference": asdict(settings),
         "input_sha256": micrograph.sha256,
     }
+    if model.bundle.patches is not None:
+        provenance["window"] = asdict(FAITHFUL if settings.faithful else FAST)
+        provenance["shown"] = "colour" if _sees_colour(micrograph, model) else "grey"
     return Segmentation(found.classes, micrograph.pixel_size, provenance, found.confidence)
 
 
-def tile_logits(
-    pixels: Array,
-    grey: GreyStatistics,
-    backend: Backend,
-    *,
-    field: Field,
+def _sees_colour(micrograph: Micrograph, model: Model) -> bool:
+    """Whether the model is shown red, green and blue; grey stands for all three where the micrograph has no colour."""
+    return model.wants_colour and micrograph.colour is not None
+
+
+def _patched(
+    micrograph: Micrograph,
+    model: Model,
     settings: InferenceSettings,
-    normalisation: Normalisation = NORMALISATION,
-) -> Iterator[tuple[Box, NDArray[np.float32]]]:
-    """Run the network over an image.
-
-    Parameters
-    ----------
-    pixels
-        Shape (rows, columns).
-    grey
-        Statistics of the whole image.
-    backend, field
-        The network and its geometry.
-    settings
-        Views and tile size; the zoom does not matter here.
-    normalisation
-        What the network was trained on.
-
-    Yields
-    ------
-    box, logits
-        A part of the image and its logits, shape (classes, rows, columns). The boxes partition the image.
-    """
-    shape = (int(pixels.shape[0]), int(pixels.shape[1]))
-    plane = plane_shape(shape, field.stride, field.minimum)
-    for tile in cover(
-        plane, stride=field.stride, halo=field.halo, max_read_px=settings.max_tile_px
-    ):
-        box = tile.write.clipped(shape)
-        if box.area == 0:
-            continue
-        window = normalise(_window(pixels, tile.read), grey, normalisation)
-        logits = _averaged(window, backend, settings.views)
-        rows, columns = box.within(tile.read)
-        yield box, logits[:, rows, columns]
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What the network says of every pixel.
-
-    Attributes
-    ----------
-    classes
-        uint8, shape of the micrograph: 0 background, 1 myelin, 2 axon.
-    confidence
-        uint8, the same shape: probability (softmax) of that class, times 255.
-    """
-
-    classes: NDArray[np.uint8]
-    confidence: NDArray[np.uint8]
-
-
-def classify(
-    micrograph: Micrograph,
-    backend: Backend,
-    *,
-    field: Field,
-    settings: InferenceSettings | None = None,
-    normalisation: Normalisation = NORMALISATION,
-    progress: Progress | None = None,
-) -> NDArray[np.uint8]:
-    """Give every pixel of a micrograph its class; as :func:`predict`, without the confidence."""
-    found = predict(
-        micrograph,
-        backend,
-        field=field,
-        settings=settings,
-        normalisation=normalisation,
-        progress=progress,
-    )
-    return found.classes
-
-
-def predict(
-    micrograph: Micrograph,
-    backend: Backend,
-    *,
-    field: Field,
-    settings: InferenceSettings | None = None,
-    normalisation: Normalisation = NORMALISATION,
-    progress: Progress | None = None,
+    progress: Progress | None,
 ) -> Prediction:
-    """Give every pixel of a micrograph its class, and say how sure that is.
-
-    Parameters
-    ----------
-    micrograph
-        The image; a flat one (a single grey level) is background throughout, with confidence 255.
-    backend, field
-        The network and its geometry.
-    settings
-        Zoom and tile size.
-    normalisation
-        What the network was trained on.
-    progress
-        Called after each tile.
-    """
-    settings = settings or InferenceSettings()
-    grey = statistics(micrograph.pixels)
-    classes = np.zeros(micrograph.shape, dtype=np.uint8)
-    confidence = np.full(micrograph.shape, 255, dtype=np.uint8)
-    if grey.is_flat:
-        return Prediction(classes, confidence)
-    pixels, shape = micrograph.pixels, zoomed_shape(micrograph.shape, settings.zoom)
-    zooms = shape != micrograph.shape
-    if zooms:
-        _check_zoomed(shape, micrograph, settings)
-        pixels = resample(pixels.astype(np.float32), shape)
-        grey = statistics(pixels)
-        planes = np.empty((len(CLASS_NAMES), *shape), dtype=np.float32)
-    done, total = 0, shape[0] * shape[1]
-    tiles = tile_logits(
-        pixels, grey, backend, field=field, settings=settings, normalisation=normalisation
-    )
-    for box, logits in tiles:
-        target = box.within(Box(0, 0, *shape))
-        if zooms:
-            planes[(slice(None), *target)] = logits
-        else:
-            classes[target], confidence[target] = _decided(logits)
-        done += box.area
-        if progress is not None:
-            progress(done, total)
-    if not zooms:
-        return Prediction(classes, confidence)
-    return Prediction(*_decided(np.stack([resample(p, micrograph.shape) for p in planes])))
-
-
-def _check_zoomed(
-    shape: tuple[int, int], micrograph: Micrograph, settings: InferenceSettings
-) -> None:
-    if shape[0] * shape[1] > settings.max_zoomed_px:
-        raise SettingsError(
-            "the image would become too large",
-            where=micrograph.path or "--zoom",
-            seen=f"{shape[0]} x {shape[1]} pixels at zoom {settings.zoom:g}",
-            fix=f"Choose a zoom that keeps it below {settings.max_zoomed_px:,} pixels, or crop it",
+    """As :func:`predict`, by a model that is shown patches of one size."""
+    plan = model.bundle.patches
+    if plan is None:
+        raise SettingsError("this model is not shown patches", where=model.bundle.folder)
+    check_zoomed(zoomed_shape(micrograph.shape, settings.zoom), micrograph, settings)
+    colour = micrograph.colour if _sees_colour(micrograph, model) else None
+    return Prediction(
+        *predict_patchwise(
+            micrograph.pixels if colour is None else colour,
+            model.backend,
+            plan,
+            window=FAITHFUL if settings.faithful else FAST,
+            zoom=settings.zoom,
+            progress=progress,
         )
-
-
-def _averaged(window: NDArray[np.float32], backend: Backend, views: int) -> NDArray[np.float32]:
-    """Logits (classes, rows, columns) of a window, averaged over its views.
-
-    A window's edges lie on multiples of the stride, so its views see the same grid as views of the whole plane would.
-    """
-    total = np.zeros((len(CLASS_NAMES), *window.shape), dtype=np.float32)
-    for down, across in VIEWS[views]:
-        seen = np.ascontiguousarray(window[::down, ::across])
-        total += backend.logits(seen[None, None])[0][:, ::down, ::across]
-    total *= np.float32(1 / views)
-    return total
-
-
-def _decided(
-    logits: NDArray[np.float32],
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The likeliest class of each pixel, the first of equals, and its softmax probability times 255."""
-    best = logits.max(axis=0)
-    classes: NDArray[np.uint8] = np.argmax(logits, axis=0).astype(np.uint8)
-    total = np.zeros(best.shape, dtype=np.float32)
-    for plane in logits:
-        total += np.exp(plane - best)
-    return classes, np.rint(255 / total).astype(np.uint8)
-
-
-def _window(pixels: Array, box: Box) -> Array:
-    """Cut a window that may reach past the bottom and right edges, where the image is mirrored."""
-    rows, columns = pixels.shape
-    if box.bottom <= rows and box.right <= columns:
-        return pixels[box.top : box.bottom, box.left : box.right]
-    row, column = _mirrored(box.top, box.bottom, rows), _mirrored(box.left, box.right, columns)
-    return pixels[row[:, None], column[None, :]]
-
-
-def _mirrored(start: int, stop: int, length: int) -> NDArray[np.intp]:
-    index = np.arange(start, stop) % (2 * length)
-    return np.where(index < length, index, 2 * length - 1 - index)
+    )

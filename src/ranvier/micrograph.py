@@ -37,6 +37,8 @@ class Micrograph:
         Hash of the file's bytes (of the pixels, for an array).
     notes
         What reading decided on the way, in plain words, e.g. "RGB converted to grey".
+    colour
+        Red, green and blue as stored, shape (rows, columns, 3); None unless it was asked for and the file has it.
     """
 
     pixels: Array
@@ -44,6 +46,7 @@ class Micrograph:
     path: Path | None = None
     sha256: str = ""
     notes: tuple[str, ...] = ()
+    colour: Array | None = None
 
     @property
     def shape(self) -> tuple[int, int]:

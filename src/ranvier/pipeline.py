@@ -63,7 +63,7 @@ def segment_file(
     if _is_done(place, about, [path, *nerve.paths], options):
         return Outcome(path, "skipped")
     clock = Clock()
-    micrograph = _read(path, options, channel=options.channel)
+    micrograph = _read(path, options, channel=options.channel, keep_colour=model.wants_colour)
     clock.lap("reading")
     segmentation = segment(micrograph, model, settings=options.inference, progress=progress)
     clock.lap("segmenting")
@@ -226,13 +226,20 @@ def _files(
     return files
 
 
-def _read(path: Path, options: Options, *, channel: int | str | None = None) -> Micrograph:
+def _read(
+    path: Path,
+    options: Options,
+    *,
+    channel: int | str | None = None,
+    keep_colour: bool = False,
+) -> Micrograph:
     return read(
         path,
         pixel_size=options.pixel_size,
         page=options.page,
         channel=channel,
         limits=options.limits,
+        keep_colour=keep_colour,
     )
 
 

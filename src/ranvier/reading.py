@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ranvier._pixel_size import find_pixel_size
-from ranvier._raster import Limits, Raster, to_grey
+from ranvier._raster import Limits, Raster, colour_of, to_grey
 from ranvier._signature import HEAD_BYTES, Format, describe, expected, sniff
 from ranvier.calibration import checked
 from ranvier.errors import (
@@ -44,6 +44,7 @@ def read(
     page: int | None = None,
     channel: int | str | None = None,
     limits: Limits = Limits(),  # noqa: B008  # frozen
+    keep_colour: bool = False,
 ) -> Micrograph:
     """Read one grey image from a PNG, JPEG, TIFF, BigTIFF or OME-TIFF file.
 
@@ -63,6 +64,8 @@ def read(
         alone.
     limits
         Bytes and pixels above which a file is refused before it is decoded.
+    keep_colour
+        Keep red, green and blue, too, where the image has them and no ``channel`` is chosen.
 
     Returns
     -------
@@ -94,13 +97,16 @@ def read(
             )
         raster, digest = _decoded(file, size, kind, where, (page, channel, limits))
     pixels, notes = to_grey(raster, None if raster.channel_taken else channel, where)
+    colour = colour_of(raster, where) if keep_colour and channel is None else None
+    if colour is not None:
+        notes = (*notes, "red, green and blue kept for the model")
     size_found, size_notes = find_pixel_size(path, raster.hints, pixel_size)
     named = expected(path.suffix)
     renamed = (
         (f"named {path.suffix} but its bytes are {kind}",) if named not in (None, kind) else ()
     )
     all_notes = (*renamed, *raster.notes, *notes, *size_notes)
-    return Micrograph(pixels, size_found, path, digest, all_notes)
+    return Micrograph(pixels, size_found, path, digest, all_notes, colour)
 
 
 def is_image(path: str | os.PathLike[str]) -> bool:
@@ -117,7 +123,9 @@ def is_image(path: str | os.PathLike[str]) -> bool:
         return False
 
 
-def from_array(pixels: ArrayLike, *, pixel_size: float | None = None) -> Micrograph:
+def from_array(
+    pixels: ArrayLike, *, pixel_size: float | None = None, keep_colour: bool = False
+) -> Micrograph:
     """Make a micrograph of an array, by the rules of :func:`read`.
 
     Parameters
@@ -127,6 +135,8 @@ def from_array(pixels: ArrayLike, *, pixel_size: float | None = None) -> Microgr
         Boolean, integer or float.
     pixel_size
         Edge of a pixel in micrometres.
+    keep_colour
+        Keep red, green and blue, too.
 
     Returns
     -------
@@ -152,13 +162,15 @@ def from_array(pixels: ArrayLike, *, pixel_size: float | None = None) -> Microgr
     if samples.size == 0:
         raise CorruptImageError("the array is empty", where="array", seen=samples.shape)
     has_alpha = samples.ndim == 3 and samples.shape[2] in (2, 4)
-    grey, notes = to_grey(Raster(samples, has_alpha), None, "array")
+    raster = Raster(samples, has_alpha)
+    grey, notes = to_grey(raster, None, "array")
+    colour = colour_of(raster, "array") if keep_colour else None
     if np.may_share_memory(grey, samples):
         grey = grey.copy()
     digest = hashlib.sha256(f"{grey.dtype.name} {grey.shape}\n".encode())
     digest.update(np.ascontiguousarray(grey.astype(grey.dtype.newbyteorder("<"), copy=False)).data)
     size = None if pixel_size is None else checked(pixel_size, pixel_size, "option", where="array")
-    return Micrograph(grey, size, None, digest.hexdigest(), notes)
+    return Micrograph(grey, size, None, digest.hexdigest(), notes, colour)
 
 
 @contextmanager

@@ -78,7 +78,8 @@ def test_damage_is_found_before_parsing(toy, damage, message):
     ("changes", "message"),
     [
         ({"format": "zip"}, "not a ranvier-bundle"),
-        ({"version": 2}, "another version"),
+        ({"version": 3}, "another version"),
+        ({"version": 2}, "version 2, and to no other"),
         ({"name": 5}, "name must be a str"),
         ({"classes": ["background", "axon"]}, "unknown classes"),
         ({"normalisation": "none"}, "unknown normalisation"),

@@ -9,10 +9,11 @@ import pytest
 
 pytest.importorskip("torch")
 
+from ranvier.bundle import open_bundle, seal
 from ranvier.datasets.collection import read_datasets
 from ranvier.datasets.folds import Split
-from ranvier.errors import BundleError, SettingsError
-from ranvier.inference import InferenceSettings, segment
+from ranvier.errors import BundleError, PrecisionError, SettingsError
+from ranvier.inference import InferenceSettings, load_model, segment
 from ranvier.micrograph import AXON, MYELIN
 from ranvier.training import export as exporting
 from ranvier.training import gates
@@ -167,3 +168,26 @@ def test_a_network_without_gates_says_so(product, tmp_path):
     assert "gates" not in bundle.about
     assert bundle.kinds == ("float", "int8")
     assert "were not compared" in bundle.content("card.md").decode()
+
+
+def test_a_precision_that_failed_is_refused(product, tmp_path):
+    folder = tmp_path / "m"
+    bundle = write_bundle(product, folder, name="x", settings=ExportSettings(int8=False))
+    for result, failures in (
+        ({"passed": True}, ()),
+        ({"skipped": "this CPU does not compute in bf16"}, ()),
+        (
+            {"passed": False, "failures": ["A: dice_axon drops by 0.1"]},
+            ("A: dice_axon drops by 0.1",),
+        ),
+        ({"passed": False}, ("not said in what",)),
+    ):
+        about = {k: v for k, v in bundle.about.items() if k != "files"}
+        seal(folder, about | {"gates": {"results": {"bf16": result}}})
+        assert open_bundle(folder).failures("bf16") == failures
+        assert open_bundle(folder).failures("f32") == ()
+        if failures:
+            with pytest.raises(PrecisionError, match="worse in bf16") as caught:
+                load_model(folder, precision="bf16")
+            assert failures[0] in str(caught.value)
+        load_model(folder)

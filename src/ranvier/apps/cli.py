@@ -11,14 +11,19 @@ from typing import Any
 
 import click
 
-from ranvier.apps.options import chosen_options, common
+from ranvier.apps.options import check_views, chosen_options, common
 from ranvier.apps.showing import LazyGroup, ProgressBar, failing, show_outcomes
+from ranvier.apps.streaming_options import stream_settings, streaming, with_slides
 from ranvier.errors import RanvierError
 
 _LAZY = {
+    "run": "ranvier.apps.cli_run:run",
+    "collect": "ranvier.apps.cli_run:collect",
     "summarise": "ranvier.apps.cli_summarise:summarise",
     "data": "ranvier.apps.cli_data:data",
     "aggregate": "ranvier.apps.cli_aggregate:aggregate",
+    "evaluate": "ranvier.apps.cli_evaluate:evaluate",
+    "experiment": "ranvier.apps.cli_experiment:experiment",
     "models": "ranvier.apps.cli_models:models",
     "doctor": "ranvier.apps.cli_models:doctor",
     "train": "ranvier.apps.cli_train:train",
@@ -59,6 +64,11 @@ def cli() -> None:
     show_default=True,
     help="Average over the image as it is (1), turned (2), and mirrored (4): slower and a little better.",
 )
+@click.option(
+    "--faithful/--fast",
+    default=False,
+    help="Run an imported nnU-Net as nnU-Net itself would, or much faster, which is the default.",
+)
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads. [default: all]")
 @click.option(
     "--precision",
@@ -67,28 +77,33 @@ def cli() -> None:
     show_default=True,
     help="Arithmetic of the network.",
 )
+@streaming
 @failing
 def segment(paths: tuple[str, ...], **chosen: Any) -> int:
     """Segment micrographs and measure their fibres.
 
-    PATH is an image, a folder of images, or a quoted glob.
+    PATH is an image, an OME-Zarr or a slide, a folder of images, or a quoted glob.
     """
-    from ranvier.cohort import find_images, image_place, run_all
+    from ranvier.cohort import image_place, run_all
     from ranvier.inference import InferenceSettings, load_model
     from ranvier.jobs import Options
-    from ranvier.pipeline import segment_file
+    from ranvier.streaming.running import segment_any
 
     options = Options(
         **chosen_options(chosen),
         channel=_channel(chosen["channel"]),
-        inference=InferenceSettings(zoom=chosen["zoom"], views=int(chosen["views"])),
+        inference=InferenceSettings(
+            zoom=chosen["zoom"], views=int(chosen["views"]), faithful=chosen["faithful"]
+        ),
     )
     model = load_model(chosen["model"], precision=chosen["precision"], threads=chosen["threads"])
-    found = find_images(paths)
+    check_views(model)
+    stream = stream_settings(chosen)
+    found = with_slides(paths)
 
     def work(path: Path) -> Any:
         with ProgressBar(path.name) as bar:
-            return segment_file(path, model, options, progress=bar)
+            return segment_any(path, model, options, stream=stream, progress=bar)
 
     outcomes = run_all(found, work, place=image_place(options), path_of=lambda path: path)
     return show_outcomes(outcomes)

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from ranvier.apps.cli_exchange import export_model, import_model
 from ranvier.apps.showing import failing
 from ranvier.errors import BundleFormatError
+
+if TYPE_CHECKING:
+    from ranvier._patch_plan import PatchPlan
 
 
 @click.group()
 def models() -> None:
-    """List, show and verify models."""
+    """List, show, verify, import and export models."""
+
+
+models.add_command(import_model)
+models.add_command(export_model)
 
 
 @models.command("list")
@@ -49,7 +57,10 @@ def show(name: str, as_json: bool, card: bool) -> None:
     click.echo(f"{bundle.name}  {bundle.sha256}\n  in {bundle.folder}")
     click.echo(f"  made {bundle.about.get('created', '?')}, graphs: {', '.join(bundle.kinds)}")
     field = bundle.field
-    click.echo(f"  stride {field.stride} px, receptive radius {field.receptive_radius} px")
+    if bundle.patches is None:
+        click.echo(f"  stride {field.stride} px, receptive radius {field.receptive_radius} px")
+    else:
+        _show_patches(bundle.patches)
     _show_training(training)
     begun = _mapping(training.get("begun_from"))
     if begun:
@@ -63,6 +74,20 @@ def show(name: str, as_json: bool, card: bool) -> None:
                 "validation": begun.get("scores"),
             }
         )
+
+
+def _show_patches(plan: PatchPlan) -> None:
+    """Show what a model that is shown patches says of itself."""
+    rows, columns = plan.patch
+    axes = ", ".join(("rows", "columns")[a] for a in plan.mirror_axes) or "none"
+    click.echo(
+        f"  patches of {rows} x {columns} px; folds: {', '.join(plan.folds)}; mirrored: {axes}"
+    )
+    for channel in plan.channels:
+        masked = " of pixels that are not 0" if channel.masked else ""
+        click.echo(f"  channel {channel.name}: {channel.normalisation}{masked}")
+    labels = (f"{name} {' '.join(map(str, values))}" for name, values in plan.labels.items())
+    click.echo(f"  labels: {', '.join(labels)}")
 
 
 def _show_training(training: dict[str, Any]) -> None:

@@ -175,6 +175,21 @@ def chosen_options(chosen: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def check_views(model: Any) -> None:
+    """Refuse views that were asked for where they mean nothing: for models that are shown patches.
+
+    Raises
+    ------
+    UsageError
+        ``--views`` was given for such a model.
+    """
+    given = click.get_current_context().get_parameter_source("views")
+    if model.bundle.patches is not None and given is click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError(
+            "--views is not for imported models: --faithful mirrors as nnU-Net does, --fast does not"
+        )
+
+
 def _summary(bins: str | None, *, include_border: bool) -> Any:
     from ranvier.summary import SummarySettings
 

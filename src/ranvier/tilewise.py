@@ -1,0 +1,256 @@
+"""A micrograph and a network -> the class of every pixel, tile by tile.
+
+For networks that take tiles of any size and see no further than a known radius. See :mod:`ranvier.patchwise` for those
+that must be shown patches of one size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ranvier.backends import Backend
+from ranvier.bundle import NORMALISATION, Field, Normalisation
+from ranvier.errors import SettingsError
+from ranvier.micrograph import CLASS_NAMES, Array, Micrograph
+from ranvier.preprocess import GreyStatistics, normalise, resample, statistics, zoomed_shape
+from ranvier.tiling import Box, cover, plane_shape
+
+Progress = Callable[[int, int], None]
+"""Called with (pixels done, pixels in all) after each tile."""
+
+VIEWS: dict[int, tuple[tuple[int, int], ...]] = {
+    1: ((1, 1),),
+    2: ((1, 1), (-1, -1)),
+    4: ((1, 1), (-1, -1), (1, -1), (-1, 1)),
+}
+"""Number of views to the steps along rows and columns with which each is read: as it is, turned, mirrored."""
+
+
+@dataclass(frozen=True)
+class InferenceSettings:
+    """How a micrograph is shown to the network.
+
+    Attributes
+    ----------
+    zoom
+        The image is resampled by this factor first; results are at the input's own pixels. 1: as it is.
+    views
+        1: the image as it is; 2: and turned by 180 degrees; 4: and mirrored both ways. Their logits are averaged.
+        Of no meaning to models that are shown patches of one size.
+    max_tile_px
+        Largest area that the network reads at once. It bounds the memory. Of no meaning to those models either.
+    max_zoomed_px
+        Largest area after a zoom, of which 16 bytes a pixel are held. Without a zoom it does not matter.
+    faithful
+        Only for models that are shown patches: lay them as nnU-Net does (:mod:`ranvier.patchwise`), not the fast way.
+    """
+
+    zoom: float = 1.0
+    views: int = 2
+    max_tile_px: int = 1800 * 1800
+    max_zoomed_px: int = 200_000_000
+    faithful: bool = False
+
+    def __post_init__(self) -> None:
+        zoomed_shape((1, 1), self.zoom)
+        if self.views not in VIEWS:
+            raise SettingsError("views must be 1, 2 or 4", where="--views", seen=self.views)
+        if self.max_tile_px < 1:
+            raise SettingsError("max_tile_px must be positive", seen=self.max_tile_px)
+
+
+def tile_logits(
+    pixels: Array,
+    grey: GreyStatistics,
+    backend: Backend,
+    *,
+    field: Field,
+    settings: InferenceSettings,
+    normalisation: Normalisation = NORMALISATION,
+) -> Iterator[tuple[Box, NDArray[np.float32]]]:
+    """Run the network over an image.
+
+    Parameters
+    ----------
+    pixels
+        Shape (rows, columns).
+    grey
+        Statistics of the whole image.
+    backend, field
+        The network and its geometry.
+    settings
+        Views and tile size; the zoom does not matter here.
+    normalisation
+        What the network was trained on.
+
+    Yields
+    ------
+    box, logits
+        A part of the image and its logits, shape (classes, rows, columns). The boxes partition the image.
+    """
+    shape = (int(pixels.shape[0]), int(pixels.shape[1]))
+    plane = plane_shape(shape, field.stride, field.minimum)
+    for tile in cover(
+        plane, stride=field.stride, halo=field.halo, max_read_px=settings.max_tile_px
+    ):
+        box = tile.write.clipped(shape)
+        if box.area == 0:
+            continue
+        seen = normalise(_window(pixels, tile.read), grey, normalisation)
+        logits = _averaged(seen, backend, settings.views)
+        rows, columns = box.within(tile.read)
+        yield box, logits[:, rows, columns]
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the network says of every pixel.
+
+    Attributes
+    ----------
+    classes
+        uint8, shape of the micrograph: 0 background, 1 myelin, 2 axon.
+    confidence
+        uint8, the same shape: probability (softmax) of that class, times 255.
+    """
+
+    classes: NDArray[np.uint8]
+    confidence: NDArray[np.uint8]
+
+
+def classify(
+    micrograph: Micrograph,
+    backend: Backend,
+    *,
+    field: Field,
+    settings: InferenceSettings | None = None,
+    normalisation: Normalisation = NORMALISATION,
+    progress: Progress | None = None,
+) -> NDArray[np.uint8]:
+    """Give every pixel of a micrograph its class; as :func:`predict`, without the confidence."""
+    found = predict(
+        micrograph,
+        backend,
+        field=field,
+        settings=settings,
+        normalisation=normalisation,
+        progress=progress,
+    )
+    return found.classes
+
+
+def predict(
+    micrograph: Micrograph,
+    backend: Backend,
+    *,
+    field: Field,
+    settings: InferenceSettings | None = None,
+    normalisation: Normalisation = NORMALISATION,
+    progress: Progress | None = None,
+) -> Prediction:
+    """Give every pixel of a micrograph its class, and say how sure that is.
+
+    Parameters
+    ----------
+    micrograph
+        The image; a flat one (a single grey level) is background throughout, with confidence 255.
+    backend, field
+        The network and its geometry.
+    settings
+        Zoom and tile size.
+    normalisation
+        What the network was trained on.
+    progress
+        Called after each tile.
+    """
+    settings = settings or InferenceSettings()
+    grey = statistics(micrograph.pixels)
+    classes = np.zeros(micrograph.shape, dtype=np.uint8)
+    confidence = np.full(micrograph.shape, 255, dtype=np.uint8)
+    if grey.is_flat:
+        return Prediction(classes, confidence)
+    pixels, shape = micrograph.pixels, zoomed_shape(micrograph.shape, settings.zoom)
+    zooms = shape != micrograph.shape
+    if zooms:
+        check_zoomed(shape, micrograph, settings)
+        pixels = resample(pixels.astype(np.float32), shape)
+        grey = statistics(pixels)
+        planes = np.empty((len(CLASS_NAMES), *shape), dtype=np.float32)
+    done, total = 0, shape[0] * shape[1]
+    tiles = tile_logits(
+        pixels, grey, backend, field=field, settings=settings, normalisation=normalisation
+    )
+    for box, logits in tiles:
+        target = box.within(Box(0, 0, *shape))
+        if zooms:
+            planes[(slice(None), *target)] = logits
+        else:
+            classes[target], confidence[target] = _decided(logits)
+        done += box.area
+        if progress is not None:
+            progress(done, total)
+    if not zooms:
+        return Prediction(classes, confidence)
+    return Prediction(*_decided(np.stack([resample(p, micrograph.shape) for p in planes])))
+
+
+def check_zoomed(
+    shape: tuple[int, int], micrograph: Micrograph, settings: InferenceSettings
+) -> None:
+    """Refuse a zoom to a shape that memory is not meant for.
+
+    Raises
+    ------
+    SettingsError
+        There would be more than ``max_zoomed_px`` pixels.
+    """
+    if shape != micrograph.shape and shape[0] * shape[1] > settings.max_zoomed_px:
+        raise SettingsError(
+            "the image would become too large",
+            where=micrograph.path or "--zoom",
+            seen=f"{shape[0]} x {shape[1]} pixels at zoom {settings.zoom:g}",
+            fix=f"Choose a zoom that keeps it below {settings.max_zoomed_px:,} pixels, or crop it",
+        )
+
+
+def _averaged(window: NDArray[np.float32], backend: Backend, views: int) -> NDArray[np.float32]:
+    """Logits (classes, rows, columns) of a window, averaged over its views.
+
+    A window's edges lie on multiples of the stride, so its views see the same grid as views of the whole plane would.
+    """
+    total = np.zeros((len(CLASS_NAMES), *window.shape), dtype=np.float32)
+    for down, across in VIEWS[views]:
+        seen = np.ascontiguousarray(window[::down, ::across])
+        total += backend.logits(seen[None, None])[0][:, ::down, ::across]
+    total *= np.float32(1 / views)
+    return total
+
+
+def _decided(
+    logits: NDArray[np.float32],
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The likeliest class of each pixel, the first of equals, and its softmax probability times 255."""
+    best = logits.max(axis=0)
+    classes: NDArray[np.uint8] = np.argmax(logits, axis=0).astype(np.uint8)
+    total = np.zeros(best.shape, dtype=np.float32)
+    for plane in logits:
+        total += np.exp(plane - best)
+    return classes, np.rint(255 / total).astype(np.uint8)
+
+
+def _window(pixels: Array, box: Box) -> Array:
+    """Cut a window that may reach past the bottom and right edges, where the image is mirrored."""
+    rows, columns = pixels.shape
+    if box.bottom <= rows and box.right <= columns:
+        return pixels[box.top : box.bottom, box.left : box.right]
+    row, column = _mirrored(box.top, box.bottom, rows), _mirrored(box.left, box.right, columns)
+    return pixels[row[:, None], column[None, :]]
+
+
+def _mirrored(start: int, stop: int, length: int) -> NDArray[np.intp]:
+    index = np.arange(start, stop) % (2 * length)
+    return np.where(index < length, index, 2 * length - 1 - index)
