@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ranvier.errors import MissingExtraError
+from ranvier.errors import MissingExtraError, OutputError
 from ranvier.experiments.curves import curves_files
 from ranvier.experiments.data import Material
 from ranvier.experiments.findings import CLASSES, record
@@ -64,10 +64,14 @@ def write_results(outcome: Outcome, folder: Path) -> tuple[Path, ...]:
     Raises
     ------
     OutputError
-        The folder cannot be written.
+        The folder cannot be written, or nothing could be scored.
     MissingExtraError
         matplotlib or markdown-it-py is not installed.
     """
+    main = outcome.judged.main
+    if not main.results:
+        first = "; ".join(f"{f.model or 'image'}: {f.message}" for f in main.failures[:3])
+        raise OutputError("nothing could be scored", where=folder, seen=first or "no images")
     pictures = _figures(outcome)
     names = {name: f"{FIGURES}/{name}.png" for name, files in pictures.items() if files}
     parts = (outcome.experiment, outcome.material, outcome.trained, outcome.judged)
