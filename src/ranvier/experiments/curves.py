@@ -56,7 +56,7 @@ def curves_files(trained: Sequence[Trained]) -> dict[str, bytes]:
                 above.plot(steps, [row["loss"] for row in rows], marker=".", label=f"fold {number}")
                 below.plot(steps, [mean_dice(row) for row in rows], marker=".")
             above.set_title(one.plan.name)
-            above.set_yscale("log")
+            above.set_ylim(bottom=0)
             below.set_xlabel("step")
             below.set_ylim(0, 1)
             above.legend(fontsize=7, frameon=False)
