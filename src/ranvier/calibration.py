@@ -12,6 +12,8 @@ from ranvier.errors import PixelSizeError
 Source = Literal[
     "option",
     "ome-xml",
+    "ome-zarr",
+    "slide",
     "imagej",
     "tiff-resolution",
     "pixel_size_in_micrometer.txt",
