@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ from ranvier.datasets.phantom import Phantom, PhantomSettings, draw, write_datas
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 LOOKS = ("SEM", "TEM", "BF")
+
+# What runs in the background of a shell is deaf to Ctrl-C, and so are its children; some tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -140,7 +141,13 @@ def test_shards_at_once_in_one_folder(run, here, masks, tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
 def test_ctrl_c_leaves_a_state_to_go_on_from(masks, tmp_path):
     out = tmp_path / "out"
-    process = program("run", masks / "m.csv", "-o", out, start_new_session=True)
+    # So much work that it is not done before the signal comes, on a busy machine either.
+    mask = np.tile(np.asarray(Image.open(masks / "n0.png")), (6, 6))
+    for number in range(60):
+        Image.fromarray(np.roll(mask, number, axis=0)).save(tmp_path / f"r{number}.png")
+    lines = "\n".join(["mask", *(f"r{number}.png" for number in range(60))])
+    (tmp_path / "m.csv").write_text(lines + "\n")
+    process = program("run", tmp_path / "m.csv", "-o", out, start_new_session=True)
     while not (out / "shards/1-of-1/index.json").exists():
         assert process.poll() is None
         time.sleep(0.02)
@@ -151,8 +158,8 @@ def test_ctrl_c_leaves_a_state_to_go_on_from(masks, tmp_path):
     assert "Traceback" not in err
     assert "left" in said
     assert not list((out / "tmp").iterdir())
-    again = program("run", masks / "m.csv", "-o", out)
-    said, _ = again.communicate(timeout=120)
+    again = program("run", tmp_path / "m.csv", "-o", out)
+    said, _ = again.communicate(timeout=300)
     assert again.returncode == 0
     assert "0 failed, 0 left" in said
 
