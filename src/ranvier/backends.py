@@ -130,3 +130,56 @@ class OpenVinoBackend:
             raise BackendError("the network failed", seen=str(error).splitlines()[0]) from error
         out: NDArray[np.float32] = result[0]
         return out
+
+
+class WholeImage:
+    """Stands for the backend of a model that has no network.
+
+    It says what computes the result; being shown tiles is refused.
+
+    Parameters
+    ----------
+    precision
+        ``f32``.
+
+    Raises
+    ------
+    PrecisionError
+        Another precision is asked for.
+    """
+
+    def __init__(self, precision: Precision = "f32") -> None:
+        if precision != "f32":
+            raise PrecisionError(
+                "a model without a network computes in f32 alone",
+                where="--precision",
+                seen=precision,
+                fix="Choose f32",
+            )
+
+    @property
+    def description(self) -> dict[str, str]:
+        """Library, version, device, precision and threads."""
+        from importlib.metadata import version
+
+        return {
+            "runtime": "scikit-image",
+            "version": version("scikit-image"),
+            "device": "CPU",
+            "precision": "f32",
+            "threads": "1",
+        }
+
+    def logits(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Refuse tiles.
+
+        Raises
+        ------
+        BackendError
+            Always.
+        """
+        raise BackendError(
+            "this model has no network and must see the whole image",
+            seen=f"tiles of shape {tiles.shape}",
+            fix="Use ranvier.segment, or a model with a network",
+        )

@@ -1,8 +1,8 @@
 """A model on disk: a folder with model.json and the files that it names.
 
-The written contract, versions 1 and 2. ``model.json`` is a JSON object with
+The written contract, versions 1 to 3. ``model.json`` is a JSON object with
 
-- ``format``: ``"ranvier-bundle"``; ``version``: 1 or 2; ``name``; ``created``: a date
+- ``format``: ``"ranvier-bundle"``; ``version``: 1, 2 or 3; ``name``; ``created``: a date
 - ``classes``: ``["background", "myelin", "axon"]``
 - ``normalisation``: ``"image-standardisation"`` (subtract the image's mean, divide by its standard deviation) or
   ``"rescale-0-1"`` (subtract the image's least grey level, divide by its range)
@@ -21,6 +21,9 @@ The written contract, versions 1 and 2. ``model.json`` is a JSON object with
 Version 2 is for networks that are shown patches of one size, as those imported from nnU-Net. Its ``normalisation`` is
 ``"per-channel"``, and it has one more key, ``patchwise``, as :mod:`ranvier._patch_plan` spells it out.
 
+Version 3 is for models without a network. It has ``classical``, as :mod:`ranvier._classical_settings` spells it out,
+and no ``field``, ``normalisation`` and ``golden``; ``graphs`` is empty.
+
 Sizes and hashes are checked before any other file is parsed. No file is ever unpickled.
 """
 
@@ -31,21 +34,41 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
-from ranvier._patch_plan import PER_CHANNEL, PatchPlan, patch_plan
+from ranvier._bundle_contract import (
+    CLASSICAL_VERSION,
+    FORMAT,
+    MANIFEST,
+    NORMALISATION,
+    PATCHWISE_VERSION,
+    VERSION,
+    Normalisation,
+    check_about,
+)
+from ranvier._classical_settings import ClassicalSettings, classical_settings
+from ranvier._patch_plan import PatchPlan, patch_plan
 from ranvier.errors import BundleFormatError, BundleIntegrityError, BundleNotFoundError
 from ranvier.micrograph import CLASS_NAMES
 from ranvier.writing import write_atomically
 
-Normalisation = Literal["image-standardisation", "rescale-0-1"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "FORMAT",
+    "MANIFEST",
+    "NORMALISATION",
+    "VERSION",
+    "Bundle",
+    "Field",
+    "Normalisation",
+    "embedded",
+    "open_bundle",
+    "seal",
+]
 
-MANIFEST = "model.json"
-FORMAT, VERSION, PATCHWISE_VERSION = "ranvier-bundle", 1, 2
-NORMALISATION: Normalisation = "image-standardisation"
 DEFAULT_MODEL = "generalist"
 _LARGEST_MANIFEST = 4 << 20
-_LARGEST_FILE = 4 << 30
+_NO_FIELD = {"stride": 1, "receptive_radius": 0, "minimum": 1}
 _REINSTALL = "Copy or install the model again"
 
 
@@ -87,6 +110,9 @@ class Bundle:
         The content of model.json.
     patches
         How the network is shown patches of one size; None where it takes tiles of any size.
+    classical
+        Settings of the classical pipeline, where the model is that and has no network; else None. ``field`` means
+        nothing then.
     """
 
     folder: Path
@@ -95,14 +121,15 @@ class Bundle:
     field: Field
     about: Mapping[str, Any]
     patches: PatchPlan | None = None
+    classical: ClassicalSettings | None = None
 
     @property
     def normalisation(self) -> Normalisation:
         """How grey levels are brought to one scale; see :func:`ranvier.preprocess.normalise`.
 
-        Has no meaning where there are :attr:`patches`.
+        Has no meaning where there are :attr:`patches`, or no network.
         """
-        scheme: Normalisation = self.about["normalisation"]
+        scheme: Normalisation = self.about.get("normalisation", NORMALISATION)
         return scheme
 
     @property
@@ -160,9 +187,10 @@ class Bundle:
 
 
 def embedded() -> dict[str, Path]:
-    """Name and folder of each model that is part of the package."""
+    """Name and folder of each model that is part of the package, the default one first."""
     home = Path(__file__).parent / "weights"
-    return {path.parent.name: path.parent for path in sorted(home.glob(f"*/{MANIFEST}"))}
+    found = {path.parent.name: path.parent for path in sorted(home.glob(f"*/{MANIFEST}"))}
+    return dict(sorted(found.items(), key=lambda item: item[0] != DEFAULT_MODEL))
 
 
 def open_bundle(name: str | Path = DEFAULT_MODEL) -> Bundle:
@@ -191,99 +219,16 @@ def open_bundle(name: str | Path = DEFAULT_MODEL) -> Bundle:
         about = json.loads(raw)
     except ValueError as error:
         raise BundleFormatError("not JSON", where=path, seen=str(error), fix=_REINSTALL) from error
-    _check(about, path)
+    check_about(about, path)
     return Bundle(
         folder=folder,
         name=about["name"],
         sha256=hashlib.sha256(raw).hexdigest(),
-        field=Field(**about["field"]),
+        field=Field(**about.get("field", _NO_FIELD)),
         about=about,
         patches=patch_plan(about["patchwise"], path) if "patchwise" in about else None,
+        classical=classical_settings(about["classical"], path) if "classical" in about else None,
     )
-
-
-def _check(about: Any, path: Path) -> None:
-    """Check model.json against the contract, one clear error for each way it can be broken."""
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise BundleFormatError(f"not a {FORMAT}", where=path, fix="Is this another tool's model?")
-    if about.get("version") not in (VERSION, PATCHWISE_VERSION):
-        raise BundleFormatError(
-            f"made for another version of Ranvier; this one reads versions {VERSION} and {PATCHWISE_VERSION}",
-            where=path,
-            seen=about.get("version"),
-        )
-    expected: dict[str, type] = {
-        "name": str,
-        "graphs": dict,
-        "golden": str,
-        "files": dict,
-        "training": dict,
-    }
-    for key, kind in expected.items():
-        if not isinstance(about.get(key), kind):
-            raise BundleFormatError(
-                f"{key} must be a {kind.__name__}", where=path, seen=repr(about.get(key))
-            )
-    if about.get("classes") != list(CLASS_NAMES):
-        raise BundleFormatError("unknown classes", where=path, seen=about.get("classes"))
-    patchwise = about["version"] == PATCHWISE_VERSION
-    if patchwise != ("patchwise" in about):
-        raise BundleFormatError("patchwise belongs to version 2, and to no other", where=path)
-    schemes = (PER_CHANNEL,) if patchwise else get_args(Normalisation)
-    if about.get("normalisation") not in schemes:
-        raise BundleFormatError(
-            "unknown normalisation", where=path, seen=about.get("normalisation")
-        )
-    _check_field(about.get("field"), path)
-    for name, facts in about["files"].items():
-        _check_file_entry(name, facts, path)
-    if "float" not in about["graphs"] or not set(about["graphs"]) <= {"float", "int8"}:
-        raise BundleFormatError(
-            "graphs must be float and perhaps int8", where=path, seen=about["graphs"]
-        )
-    for graph in about["graphs"].values():
-        if not isinstance(graph, str) or not graph.endswith(".xml"):
-            raise BundleFormatError("a graph must be an .xml file", where=path, seen=repr(graph))
-    graphs = [
-        g.removesuffix(".xml") + ending
-        for g in about["graphs"].values()
-        for ending in (".xml", ".bin")
-    ]
-    for name in [*graphs, about["golden"]]:
-        if name not in about["files"]:
-            raise BundleFormatError("a file is used but has no hash", where=path, seen=name)
-
-
-def _check_field(field: object, path: Path) -> None:
-    keys = {"stride", "receptive_radius", "minimum"}
-    if not isinstance(field, dict) or set(field) != keys:
-        raise BundleFormatError(
-            f"field must have {', '.join(sorted(keys))}", where=path, seen=repr(field)
-        )
-    good = all(type(v) is int and 0 <= v <= 65536 for v in field.values())
-    if not good or field["stride"] < 1 or field["minimum"] < 1:
-        raise BundleFormatError(
-            "field must hold whole numbers of pixels", where=path, seen=repr(field)
-        )
-
-
-def _check_file_entry(name: object, facts: object, path: Path) -> None:
-    if (
-        not isinstance(name, str)
-        or not name
-        or name != Path(name).name
-        or name in (".", "..", MANIFEST)
-    ):
-        raise BundleFormatError(
-            "a file must lie in the model's own folder", where=path, seen=repr(name)
-        )
-    good = (
-        isinstance(facts, dict)
-        and type(facts.get("bytes")) is int
-        and isinstance(facts.get("sha256"), str)
-    )
-    if not good or not 0 <= facts["bytes"] <= _LARGEST_FILE:  # type: ignore[index]
-        raise BundleFormatError(f"{name} needs bytes and sha256", where=path, seen=repr(facts))
 
 
 def _verified(folder: Path, name: str, facts: Mapping[str, Any]) -> bytes:
@@ -318,7 +263,8 @@ def seal(folder: Path, about: Mapping[str, Any]) -> Bundle:
         Holds the graphs, the golden run and whatever else belongs to the model.
     about
         ``name``, ``created``, ``field``, ``graphs``, ``golden`` and ``training`` of the contract, and
-        ``normalisation`` where it is not image standardisation. With ``patchwise`` it becomes version 2.
+        ``normalisation`` where it is not image standardisation. With ``patchwise`` it becomes version 2, with
+        ``classical`` version 3.
     """
     files = {}
     for path in sorted(folder.iterdir()):
@@ -332,7 +278,8 @@ def seal(folder: Path, about: Mapping[str, Any]) -> Bundle:
         "format": FORMAT,
         "version": PATCHWISE_VERSION if "patchwise" in about else VERSION,
         "classes": list(CLASS_NAMES),
-        "normalisation": NORMALISATION,
+        **({} if "classical" in about else {"normalisation": NORMALISATION}),
+        **({"version": CLASSICAL_VERSION} if "classical" in about else {}),
         **about,
         "files": files,
     }

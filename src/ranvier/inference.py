@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from ranvier.backends import PRECISIONS, Backend, OpenVinoBackend, Precision
+from ranvier._classical_settings import as_section
+from ranvier.backends import PRECISIONS, Backend, OpenVinoBackend, Precision, WholeImage
 from ranvier.bundle import DEFAULT_MODEL, Bundle, open_bundle
+from ranvier.classical import find_fibres
 from ranvier.errors import PrecisionError, SettingsError
 from ranvier.micrograph import Micrograph, Segmentation
 from ranvier.patchwise import FAITHFUL, FAST, predict_patchwise
@@ -44,12 +47,15 @@ class Model:
     backend: Backend
 
     @property
-    def description(self) -> dict[str, dict[str, str]]:
-        """Which model, by name and hash, and what runs it: what goes into run.json."""
-        return {
-            "model": {"name": self.bundle.name, "sha256": self.bundle.sha256},
-            "backend": dict(self.backend.description),
-        }
+    def description(self) -> dict[str, dict[str, Any]]:
+        """Which model, by name and hash, and what runs it: what goes into run.json.
+
+        Of a model without a network the hash is that of its settings, which are given, too.
+        """
+        model: dict[str, Any] = {"name": self.bundle.name, "sha256": self.bundle.sha256}
+        if self.bundle.classical is not None:
+            model["classical"] = as_section(self.bundle.classical)
+        return {"model": model, "backend": dict(self.backend.description)}
 
     @property
     def wants_colour(self) -> bool:
@@ -72,7 +78,7 @@ def load_model(
     precision
         ``f32``, ``bf16`` (on CPUs that compute it) or ``int8`` (where the bundle has a quantised graph).
     threads
-        CPU threads; None takes as many as this process may use.
+        CPU threads; None takes as many as this process may use. A model without a network uses one.
 
     Raises
     ------
@@ -93,6 +99,8 @@ def load_model(
     if threads is not None and threads < 1:
         raise SettingsError("at least one thread is needed", where="--threads", seen=threads)
     bundle = open_bundle(name)
+    if bundle.classical is not None:
+        return Model(bundle, WholeImage(precision))
     kind = "int8" if precision == "int8" else "float"
     if kind not in bundle.kinds:
         raise PrecisionError(
@@ -134,8 +142,8 @@ def segment(
     Raises
     ------
     SettingsError
-        The image is too large for the zoom, does not go with the model's channels, or ``faithful`` is asked of a model
-        that is not shown patches.
+        The image is too large for the zoom, does not go with the model's channels, ``faithful`` is asked of a model
+        that is not shown patches, or a zoom of one without a network.
     BackendError
         The network failed.
     """
@@ -148,6 +156,8 @@ def segment(
                 where="--faithful",
                 seen=model.bundle.name,
             )
+        if model.bundle.classical is not None:
+            return _classical(micrograph, model, settings, progress)
         found = predict(
             micrograph,
             model.backend,
@@ -167,6 +177,27 @@ def segment(
         provenance["window"] = asdict(FAITHFUL if settings.faithful else FAST)
         provenance["shown"] = "colour" if _sees_colour(micrograph, model) else "grey"
     return Segmentation(found.classes, micrograph.pixel_size, provenance, found.confidence)
+
+
+def _classical(
+    micrograph: Micrograph, model: Model, settings: InferenceSettings, progress: Progress | None
+) -> Segmentation:
+    """As :func:`segment`, by a model without a network: it has no confidence."""
+    if settings.zoom != 1:
+        raise SettingsError(
+            "this model finds the scale itself, and takes no zoom",
+            where="--zoom",
+            seen=settings.zoom,
+            fix="Leave it at 1; a model's folder can set sheath_px",
+        )
+    found = find_fibres(micrograph, model.bundle.classical, progress=progress)
+    provenance = {
+        **model.description,
+        "input_sha256": micrograph.sha256,
+        "found": {"polarity": found.polarity, "sheath_px": found.sheath_px},
+        "notes": found.notes,
+    }
+    return Segmentation(found.classes, micrograph.pixel_size, provenance)
 
 
 def _sees_colour(micrograph: Micrograph, model: Model) -> bool:

@@ -66,6 +66,8 @@ def segment_file(
     micrograph = _read(path, options, channel=options.channel, keep_colour=model.wants_colour)
     clock.lap("reading")
     segmentation = segment(micrograph, model, settings=options.inference, progress=progress)
+    told = segmentation.provenance.get("notes", ())
+    micrograph = replace(micrograph, notes=(*micrograph.notes, *told))
     clock.lap("segmenting")
     work = _Work(place, path, [micrograph], about, clock, options)
     found = _measured(work, segmentation, nerve, pixels=micrograph.pixels)

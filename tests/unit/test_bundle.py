@@ -78,7 +78,8 @@ def test_damage_is_found_before_parsing(toy, damage, message):
     ("changes", "message"),
     [
         ({"format": "zip"}, "not a ranvier-bundle"),
-        ({"version": 3}, "another version"),
+        ({"version": 4}, "another version"),
+        ({"version": 3}, "version 3, and to no other"),
         ({"version": 2}, "version 2, and to no other"),
         ({"name": 5}, "name must be a str"),
         ({"classes": ["background", "axon"]}, "unknown classes"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -32,7 +33,7 @@ def list_models() -> None:
     for name, folder in embedded().items():
         bundle = open_bundle(name)
         size = sum(f["bytes"] for f in bundle.about["files"].values()) / 1e6
-        kinds = ", ".join(bundle.kinds)
+        kinds = ", ".join(bundle.kinds) or "none, it has no network"
         click.echo(f"{name}  {bundle.sha256[:12]}  {size:.1f} MB  graphs: {kinds}  {folder}")
 
 
@@ -55,9 +56,12 @@ def show(name: str, as_json: bool, card: bool) -> None:
         return
     training = bundle.about["training"]
     click.echo(f"{bundle.name}  {bundle.sha256}\n  in {bundle.folder}")
-    click.echo(f"  made {bundle.about.get('created', '?')}, graphs: {', '.join(bundle.kinds)}")
+    kinds = ", ".join(bundle.kinds) or "none, it has no network"
+    click.echo(f"  made {bundle.about.get('created', '?')}, graphs: {kinds}")
     field = bundle.field
-    if bundle.patches is None:
+    if bundle.classical is not None:
+        _show_classical(bundle.about)
+    elif bundle.patches is None:
         click.echo(f"  stride {field.stride} px, receptive radius {field.receptive_radius} px")
     else:
         _show_patches(bundle.patches)
@@ -88,6 +92,14 @@ def _show_patches(plan: PatchPlan) -> None:
         click.echo(f"  channel {channel.name}: {channel.normalisation}{masked}")
     labels = (f"{name} {' '.join(map(str, values))}" for name, values in plan.labels.items())
     click.echo(f"  labels: {', '.join(labels)}")
+
+
+def _show_classical(about: Mapping[str, Any]) -> None:
+    """Show the settings of a model without a network, and how its scores are to be read."""
+    for key, value in about["classical"].items():
+        click.echo(f"  {key}: {json.dumps(value)}")
+    if "how_scored" in about:
+        click.echo(f"  {about['how_scored']}")
 
 
 def _show_training(training: dict[str, Any]) -> None:

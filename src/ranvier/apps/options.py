@@ -176,7 +176,7 @@ def chosen_options(chosen: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_views(model: Any) -> None:
-    """Refuse views that were asked for where they mean nothing: for models that are shown patches.
+    """Refuse views that were asked for where they mean nothing: for models shown patches, or without a network.
 
     Raises
     ------
@@ -184,7 +184,11 @@ def check_views(model: Any) -> None:
         ``--views`` was given for such a model.
     """
     given = click.get_current_context().get_parameter_source("views")
-    if model.bundle.patches is not None and given is click.core.ParameterSource.COMMANDLINE:
+    if given is not click.core.ParameterSource.COMMANDLINE:
+        return
+    if model.bundle.classical is not None:
+        raise click.UsageError("--views is for networks, and this model has none")
+    if model.bundle.patches is not None:
         raise click.UsageError(
             "--views is not for imported models: --faithful mirrors as nnU-Net does, --fast does not"
         )
