@@ -529,7 +529,8 @@ def test_a_changed_bundle_is_refused(made, tmp_path):
         (lambda a: a.update(version=1), "version 2, and to no other"),
         (lambda a: a.pop("patchwise"), "version 2, and to no other"),
         (lambda a: a.update(normalisation="rescale-0-1"), "unknown normalisation"),
-        (lambda a: a.update(version=3), "reads versions 1 and 2"),
+        (lambda a: a.update(version=3), "version 2, and to no other"),
+        (lambda a: a.update(version=4), "made for another version"),
     ):
         changed = copy.deepcopy(about)
         change(changed)
