@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -100,7 +101,11 @@ def experiment(
         return 0
     settings = JudgeSettings(precision, threads, InferenceSettings(views=int(views)))
     judged = judge(planned, material, trained, output, settings=settings, report=click.echo)
-    command = _command(file, data, without_missing=without_missing)
+    chosen = {
+        "--precision": precision if precision != "f32" else "",
+        "--views": views if views != "2" else "",
+    }
+    command = _command(file, data, chosen, without_missing=without_missing)
     written = write_results(
         Outcome(planned, material, trained, judged, command), output / "results"
     )
@@ -125,9 +130,12 @@ def _same_experiment(output: Path, path: Path) -> None:
     write_atomically(make_folder(output) / mark.name, content)
 
 
-def _command(file: str, data: Path | None, *, without_missing: bool) -> str:
+def _command(
+    file: str, data: Path | None, chosen: Mapping[str, str], *, without_missing: bool
+) -> str:
     """What made the page, with DATA for the user's own folder."""
     parts = ["ranvier", "experiment", Path(file).name if data is None else Path(file).stem]
     parts += ["--data", "DATA"] if data is not None else []
     parts += ["--without-missing"] if without_missing else []
+    parts += [part for name, value in chosen.items() if value for part in (name, value)]
     return shlex.join([*parts, "-o", "DIR"])
