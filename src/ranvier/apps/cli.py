@@ -11,7 +11,14 @@ from typing import Any
 
 import click
 
-from ranvier.apps.options import check_views, chosen_options, common
+from ranvier.apps.options import (
+    check_views,
+    chosen_channel,
+    chosen_options,
+    common,
+    inference_settings,
+    segmenting,
+)
 from ranvier.apps.showing import LazyGroup, ProgressBar, failing, show_outcomes
 from ranvier.apps.streaming_options import stream_settings, streaming, with_slides
 from ranvier.errors import RanvierError
@@ -41,42 +48,8 @@ def cli() -> None:
 @cli.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @common
-@click.option("--channel", metavar="NAME|N", help="Which channel of a file that has several.")
-@click.option(
-    "--model",
-    default="generalist",
-    show_default=True,
-    metavar="NAME|DIR",
-    help="An embedded model or a model's folder.",
-)
-@click.option(
-    "--zoom",
-    type=float,
-    default=1.0,
-    show_default=True,
-    metavar="F",
-    help="Show the image to the model enlarged (above 1) or shrunk (below 1).",
-)
-@click.option(
-    "--views",
-    type=click.Choice(["1", "2", "4"]),
-    default="2",
-    show_default=True,
-    help="Average over the image as it is (1), turned (2), and mirrored (4): slower and a little better.",
-)
-@click.option(
-    "--faithful/--fast",
-    default=False,
-    help="Run an imported nnU-Net as nnU-Net itself would, or much faster, which is the default.",
-)
+@segmenting
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads. [default: all]")
-@click.option(
-    "--precision",
-    type=click.Choice(["f32", "bf16", "int8"]),
-    default="f32",
-    show_default=True,
-    help="Arithmetic of the network.",
-)
 @streaming
 @failing
 def segment(paths: tuple[str, ...], **chosen: Any) -> int:
@@ -85,19 +58,17 @@ def segment(paths: tuple[str, ...], **chosen: Any) -> int:
     PATH is an image, an OME-Zarr or a slide, a folder of images, or a quoted glob.
     """
     from ranvier.cohort import image_place, run_all
-    from ranvier.inference import InferenceSettings, load_model
+    from ranvier.inference import load_model
     from ranvier.jobs import Options
     from ranvier.streaming.running import segment_any
 
     options = Options(
         **chosen_options(chosen),
-        channel=_channel(chosen["channel"]),
-        inference=InferenceSettings(
-            zoom=chosen["zoom"], views=int(chosen["views"]), faithful=chosen["faithful"]
-        ),
+        channel=chosen_channel(chosen),
+        inference=inference_settings(chosen),
     )
     model = load_model(chosen["model"], precision=chosen["precision"], threads=chosen["threads"])
-    check_views(model)
+    check_views(model.bundle)
     stream = stream_settings(chosen)
     found = with_slides(paths)
 
@@ -132,10 +103,6 @@ def measure(paths: tuple[str, ...], **chosen: Any) -> int:
         path_of=lambda masks: masks.files[0],
     )
     return show_outcomes(outcomes)
-
-
-def _channel(text: str | None) -> int | str | None:
-    return int(text) if text is not None and text.isdecimal() else text
 
 
 def main(arguments: Iterable[str] | None = None) -> None:

@@ -11,20 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ranvier.apps.evaluating import chosen_contenders, chosen_images
-from ranvier.apps.options import _INSTANCES
+from ranvier.apps.options import instance_settings, instances, seeing
 from ranvier.apps.showing import ProgressBar, failing
 
 if TYPE_CHECKING:
     from ranvier.scoring.choosing import Chosen
     from ranvier.scoring.contenders import Contender
     from ranvier.scoring.scores import Scores
-
-
-def _instances(command: Any) -> Any:
-    """Add the options that say how classes become fibres."""
-    for option in reversed(_INSTANCES):
-        command = option(command)
-    return command
 
 
 @click.command()
@@ -79,35 +72,9 @@ def _instances(command: Any) -> Any:
     metavar="UM",
     help="Micrometres per pixel of all images; overrides what datasets and files say.",
 )
-@click.option(
-    "--zoom",
-    type=float,
-    default=1.0,
-    show_default=True,
-    metavar="F",
-    help="Show images to the models enlarged (above 1) or shrunk (below 1).",
-)
-@click.option(
-    "--views",
-    type=click.Choice(["1", "2", "4"]),
-    default="2",
-    show_default=True,
-    help="Average over each image as it is (1), turned (2), and mirrored (4).",
-)
-@click.option(
-    "--faithful/--fast",
-    default=False,
-    help="Run imported nnU-Nets as nnU-Net itself would, or much faster, which is the default.",
-)
+@seeing
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads. [default: all]")
-@click.option(
-    "--precision",
-    type=click.Choice(["f32", "bf16", "int8"]),
-    default="f32",
-    show_default=True,
-    help="Arithmetic of the networks.",
-)
-@_instances
+@instances
 @click.option("--no-pictures", is_flag=True, help="Write the tables only.")
 @click.option(
     "--overwrite",
@@ -183,22 +150,10 @@ def _scored(
     contenders: Sequence[Contender], images: Chosen, chosen: Mapping[str, Any]
 ) -> tuple[Scores, dict[str, Any]]:
     """The scores, and the settings that they were made with."""
-    from ranvier.instances import InstanceSettings
     from ranvier.scoring.running import ScoreSettings, score
 
-    instances = InstanceSettings(
-        min_axon_area=chosen["min_axon_area"],
-        min_axon_area_um2=chosen["min_axon_area_um2"],
-        max_hole_area=chosen["max_hole_area"],
-        max_hole_area_um2=chosen["max_hole_area_um2"],
-        max_gap_px=chosen["max_gap"],
-        max_gap_um=chosen["max_gap_um"],
-    )
-    settings = (
-        ScoreSettings(instances, kept_bytes=0)
-        if chosen["no_pictures"]
-        else ScoreSettings(instances)
-    )
+    how = instance_settings(chosen)
+    settings = ScoreSettings(how, kept_bytes=0) if chosen["no_pictures"] else ScoreSettings(how)
     with _counting() as progress:
         scores = score(
             contenders,
@@ -208,7 +163,7 @@ def _scored(
             report=lambda text: click.echo(f"error: {text}", err=True),
         )
     told = {
-        "instances": asdict(instances),
+        "instances": asdict(how),
         "role": chosen["role"],
         "fold": chosen["fold"],
         "pixel_size": chosen["pixel_size"],

@@ -9,7 +9,15 @@ from typing import Any
 
 import click
 
-from ranvier.apps.options import check_views, chosen_options, common
+from ranvier.apps.options import (
+    check_views,
+    chosen_channel,
+    chosen_options,
+    common,
+    inference_settings,
+    segmenting,
+    views_given,
+)
 from ranvier.apps.showing import failing
 
 _NOT_FOR_COHORTS = {"output": None, "fascicles": None, "overwrite": False, "skip_existing": False}
@@ -60,46 +68,12 @@ class _CohortCommand(click.Command):
     "--dry-run", is_flag=True, help="Check the manifest and the model, say what there is, and stop."
 )
 @click.option(
-    "--model",
-    default="generalist",
-    show_default=True,
-    metavar="NAME|DIR",
-    help="An embedded model or a model's folder.",
-)
-@click.option(
-    "--zoom",
-    type=float,
-    default=1.0,
-    show_default=True,
-    metavar="F",
-    help="Show images to the model enlarged (above 1) or shrunk (below 1).",
-)
-@click.option(
-    "--views",
-    type=click.Choice(["1", "2", "4"]),
-    default="2",
-    show_default=True,
-    help="Average over the image as it is (1), turned (2), and mirrored (4).",
-)
-@click.option(
-    "--faithful/--fast",
-    default=False,
-    help="Run an imported nnU-Net as nnU-Net itself would, or much faster, which is the default.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["f32", "bf16", "int8"]),
-    default="f32",
-    show_default=True,
-    help="Arithmetic of the network.",
-)
-@click.option(
     "--threads",
     type=click.IntRange(1),
     metavar="N",
     help="CPU threads of all processes together. [default: all]",
 )
-@click.option("--channel", metavar="NAME|N", help="Which channel of files that have several.")
+@segmenting
 @common
 @failing
 def run(manifest: Path, folder: Path, **chosen: Any) -> int:
@@ -165,29 +139,22 @@ def collect(folder: Path, overlays: bool, status: bool) -> int:
 
 
 def _settings(chosen: dict[str, Any]) -> Any:
-    from types import SimpleNamespace
-
     from ranvier.bundle import open_bundle
     from ranvier.cohort_plan import Shard
     from ranvier.cohort_terms import RunSettings
     from ranvier.errors import SettingsError
-    from ranvier.inference import InferenceSettings
     from ranvier.jobs import Options
 
-    given = click.get_current_context().get_parameter_source("views")
-    if given is click.core.ParameterSource.COMMANDLINE:
-        check_views(SimpleNamespace(bundle=open_bundle(chosen["model"])))
+    if views_given():
+        check_views(open_bundle(chosen["model"]))
     try:
         shard = Shard.parse(chosen["shard"])
     except SettingsError as error:
         raise click.BadParameter(str(error), param_hint="--shard") from None
-    channel = chosen["channel"]
     options = Options(
         **chosen_options({**chosen, **_NOT_FOR_COHORTS}),
-        channel=int(channel) if channel is not None and channel.isdecimal() else channel,
-        inference=InferenceSettings(
-            zoom=chosen["zoom"], views=int(chosen["views"]), faithful=chosen["faithful"]
-        ),
+        channel=chosen_channel(chosen),
+        inference=inference_settings(chosen),
     )
     return RunSettings(
         options,

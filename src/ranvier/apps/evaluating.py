@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ranvier.apps.options import check_views
+from ranvier.apps.options import check_views, inference_settings
 from ranvier.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -55,23 +55,23 @@ def chosen_contenders(
 def _models(texts: Sequence[str], chosen: Mapping[str, Any]) -> list[ModelContender]:
     """Load models, each with the settings that mean something to it."""
     from ranvier.bundle import embedded
-    from ranvier.inference import InferenceSettings, load_model
+    from ranvier.inference import load_model
     from ranvier.scoring.contenders import ModelContender
 
-    inference = InferenceSettings(zoom=chosen["zoom"], views=int(chosen["views"]))
+    inference = inference_settings(chosen)
     known = embedded()
     found: list[ModelContender] = []
     for text in texts:
         name, place = (None, text) if text in known else _named(text)
         model = load_model(place, precision=chosen["precision"], threads=chosen["threads"])
         patched = model.bundle.patches is not None
-        settings = replace(inference, faithful=chosen["faithful"] and patched)
+        settings = replace(inference, faithful=inference.faithful and patched)
         found.append(ModelContender(name or model.bundle.name, model, settings))
     imported = [c for c in found if c.model.bundle.patches is not None]
     if chosen["faithful"] and not imported:
         raise click.UsageError("--faithful is for models imported from nnU-Net, and there is none")
     if found and len(imported) == len(found):
-        check_views(found[0].model)
+        check_views(found[0].model.bundle)
     return found
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from ranvier.bundle import Bundle
+    from ranvier.inference import InferenceSettings
+    from ranvier.instances import InstanceSettings
 
 EXPORTS = ("xlsx", "parquet", "geojson", "rois", "colours")
 """Kinds of export; a test compares them with ranvier.exporting, which would be slow to load here."""
@@ -132,16 +138,106 @@ _FILES = [
 ]
 
 
-def common(command: Any) -> Any:
-    """Options that segment and measure share."""
-    for option in reversed([*_PLACES, *_INSTANCES, *_MEASURES, *_FILES]):
+_SEEING = [
+    click.option(
+        "--zoom",
+        type=float,
+        default=1.0,
+        show_default=True,
+        metavar="F",
+        help="Show images to the model enlarged (above 1) or shrunk (below 1).",
+    ),
+    click.option(
+        "--views",
+        type=click.Choice(["1", "2", "4"]),
+        default="2",
+        show_default=True,
+        help="Average over each image as it is (1), turned (2), and mirrored (4): slower and a little better.",
+    ),
+    click.option(
+        "--faithful/--fast",
+        default=False,
+        help="Run an imported nnU-Net as nnU-Net itself would, or much faster, which is the default.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["f32", "bf16", "int8"]),
+        default="f32",
+        show_default=True,
+        help="Arithmetic of the network.",
+    ),
+]
+_SEGMENTING = [
+    click.option("--channel", metavar="NAME|N", help="Which channel of files that have several."),
+    click.option(
+        "--model",
+        default="generalist",
+        show_default=True,
+        metavar="NAME|DIR",
+        help="An embedded model or a model's folder.",
+    ),
+    *_SEEING,
+]
+
+
+def with_options(command: Any, options: Iterable[Any]) -> Any:
+    """Add options to a command, in their order."""
+    for option in reversed([*options]):
         command = option(command)
     return command
 
 
+def common(command: Any) -> Any:
+    """Options that segment and measure share."""
+    return with_options(command, [*_PLACES, *_INSTANCES, *_MEASURES, *_FILES])
+
+
+def instances(command: Any) -> Any:
+    """Options that say how classes become fibres, for :func:`instance_settings`."""
+    return with_options(command, _INSTANCES)
+
+
+def seeing(command: Any) -> Any:
+    """Options that say how images are shown to a model, for :func:`inference_settings`."""
+    return with_options(command, _SEEING)
+
+
+def segmenting(command: Any) -> Any:
+    """Options of commands that run one model: which, on which channel, and those of :func:`seeing`."""
+    return with_options(command, _SEGMENTING)
+
+
+def instance_settings(chosen: Mapping[str, Any]) -> InstanceSettings:
+    """Settings out of the options of :func:`instances`."""
+    from ranvier.instances import InstanceSettings
+
+    return InstanceSettings(
+        min_axon_area=chosen["min_axon_area"],
+        min_axon_area_um2=chosen["min_axon_area_um2"],
+        max_hole_area=chosen["max_hole_area"],
+        max_hole_area_um2=chosen["max_hole_area_um2"],
+        max_gap_px=chosen["max_gap"],
+        max_gap_um=chosen["max_gap_um"],
+    )
+
+
+def inference_settings(chosen: Mapping[str, Any]) -> InferenceSettings:
+    """Settings out of the options of :func:`seeing`."""
+    from ranvier.inference import InferenceSettings
+
+    return InferenceSettings(
+        zoom=chosen["zoom"], views=int(chosen["views"]), faithful=chosen["faithful"]
+    )
+
+
+def chosen_channel(chosen: Mapping[str, Any]) -> str | int | None:
+    """The channel of ``--channel``: a number where it is one."""
+    text = chosen["channel"]
+    return int(text) if text is not None and text.isdecimal() else text
+
+
 def chosen_options(chosen: dict[str, Any]) -> dict[str, Any]:
     """Turn the shared options into arguments of :class:`ranvier.jobs.Options`."""
-    from ranvier.instances import InstanceSettings
     from ranvier.morphometrics import MeasureSettings
     from ranvier.reading import Limits
 
@@ -157,14 +253,7 @@ def chosen_options(chosen: dict[str, Any]) -> dict[str, Any]:
         "pixel_size": chosen["pixel_size"],
         "page": chosen["page"],
         "limits": limits,
-        "instances": InstanceSettings(
-            min_axon_area=chosen["min_axon_area"],
-            min_axon_area_um2=chosen["min_axon_area_um2"],
-            max_hole_area=chosen["max_hole_area"],
-            max_hole_area_um2=chosen["max_hole_area_um2"],
-            max_gap_px=chosen["max_gap"],
-            max_gap_um=chosen["max_gap_um"],
-        ),
+        "instances": instance_settings(chosen),
         "measuring": MeasureSettings(axon_shape=chosen["axon_shape"]),
         "summary": _summary(chosen["caliber_bins"], include_border=chosen["include_border"]),
         "fascicles": chosen["fascicles"],
@@ -175,7 +264,13 @@ def chosen_options(chosen: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def check_views(model: Any) -> None:
+def views_given() -> bool:
+    """Whether the user asked for a number of views."""
+    given = click.get_current_context().get_parameter_source("views")
+    return given is click.core.ParameterSource.COMMANDLINE
+
+
+def check_views(bundle: Bundle) -> None:
     """Refuse views that were asked for where they mean nothing: for models shown patches, or without a network.
 
     Raises
@@ -183,12 +278,11 @@ def check_views(model: Any) -> None:
     UsageError
         ``--views`` was given for such a model.
     """
-    given = click.get_current_context().get_parameter_source("views")
-    if given is not click.core.ParameterSource.COMMANDLINE:
+    if not views_given():
         return
-    if model.bundle.classical is not None:
+    if bundle.classical is not None:
         raise click.UsageError("--views is for networks, and this model has none")
-    if model.bundle.patches is not None:
+    if bundle.patches is not None:
         raise click.UsageError(
             "--views is not for imported models: --faithful mirrors as nnU-Net does, --fast does not"
         )

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from ranvier.apps.options import with_options
+
 _OPTIONS = [
     click.option(
         "--stream",
@@ -41,9 +43,7 @@ _OPTIONS = [
 
 def streaming(command: Any) -> Any:
     """Options of streaming."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, _OPTIONS)
 
 
 def stream_settings(chosen: dict[str, Any]) -> Any:

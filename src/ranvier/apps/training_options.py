@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ranvier.apps.options import with_options
 from ranvier.errors import MissingExtraError, SettingsError
 
 if TYPE_CHECKING:
@@ -53,9 +54,8 @@ def exporting(command: _Command) -> _Command:
             help="Put the network's weights into the model, too, as PyTorch names them.",
         ),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
+    wrapped: _Command = with_options(command, options)
+    return wrapped
 
 
 def export_settings(chosen: Mapping[str, Any], *, ensemble: bool = False) -> ExportSettings:

@@ -9,19 +9,9 @@ import numpy as np
 
 from ranvier.experiments.running import Trained
 from ranvier.scoring.drawing import plain_look, rendered
-from ranvier.training.checkpoint import load_checkpoint
-from ranvier.training.loop import LAST
 
 _PANEL = (3.2, 2.4)
 """Width and height in inches."""
-
-
-def history_of(trained: Trained) -> dict[int, list[dict[str, Any]]]:
-    """What was logged at each validation, by fold."""
-    return {
-        fold.number: list(load_checkpoint(fold.checkpoint.with_name(LAST)).about["history"])
-        for fold in trained.folds
-    }
 
 
 def mean_dice(row: dict[str, Any]) -> float:
@@ -51,7 +41,7 @@ def curves_files(trained: Sequence[Trained]) -> dict[str, bytes]:
         axes = figure.subplots(2, len(trained), sharey="row", squeeze=False)
         for column, one in enumerate(trained):
             above, below = axes[0][column], axes[1][column]
-            for number, rows in history_of(one).items():
+            for number, rows in one.histories().items():
                 steps = [row["step"] for row in rows]
                 above.plot(steps, [row["loss"] for row in rows], marker=".", label=f"fold {number}")
                 below.plot(steps, [mean_dice(row) for row in rows], marker=".")

@@ -90,10 +90,14 @@ def data_hash(material: Material) -> str:
 
 
 def record(
-    experiment: Experiment, material: Material, trained: Sequence[Trained], judged: Judged
+    experiment: Experiment,
+    material: Material,
+    trained: Sequence[Trained],
+    judged: Judged,
+    *,
+    found: Compared | None,
 ) -> dict[str, Any]:
-    """The same as plain values, for JSON."""
-    found = compared(experiment, judged.main)
+    """The same as plain values, for JSON; ``found`` is from :func:`compared`."""
     parts = {
         "main": judged.main,
         "unseen": judged.unseen,
@@ -128,7 +132,7 @@ def record(
         "trainings": {
             one.plan.name: {
                 "recipe": one.recipe.as_dict(),
-                "folds": one.facts(),
+                "folds": one.facts,
                 "model_sha256": open_bundle(ensemble_bundle(one)).sha256,
             }
             for one in trained

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ranvier.assessment import Assessment
 from ranvier.backends import Precision
@@ -24,6 +22,7 @@ from ranvier.experiments.showing import SHOWN, show
 from ranvier.inference import InferenceSettings
 from ranvier.masks import classes_from_mask
 from ranvier.micrograph import Micrograph
+from ranvier.pictures import png
 from ranvier.reading import read
 from ranvier.scoring.contenders import Contender, ModelContender
 from ranvier.scoring.contenders import Trained as Known
@@ -84,7 +83,8 @@ class Remembering:
         self.sha256, self._about = opened.sha256, opened.about
         views, zoom = settings.inference.views, settings.inference.zoom
         key = f"{self.sha256[:16]}-{settings.precision}-{views}-{zoom:g}"
-        self._folder, self._contender = folder / key, None  # type: Path, Contender | None
+        self._folder = folder / key
+        self._contender: Contender | None = None
 
     @property
     def about(self) -> Mapping[str, Any]:
@@ -104,9 +104,7 @@ class Remembering:
         if self._contender is None:
             self._contender = self._make()
         classes = self._contender.classes(image, micrograph)
-        buffer = io.BytesIO()
-        Image.fromarray(_GREY[classes]).save(buffer, "PNG")
-        write_atomically(make_folder(self._folder) / path.name, buffer.getvalue())
+        write_atomically(make_folder(self._folder) / path.name, png(_GREY[classes]))
         return classes
 
 
@@ -171,7 +169,7 @@ def judge(
         A model cannot be used.
     """
     bench = _Bench(experiment, material, trained, folder, settings or JudgeSettings(), report)
-    ood = [replace(a) for images in material.out_of_distribution.values() for a in images]
+    ood = [a for images in material.out_of_distribution.values() for a in images]
     outside = bench.ensembles(ood) if ood else None
     shown = bench.shown()
     if experiment.protocol == "test":

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ranvier.experiments.data import Material
-from ranvier.experiments.findings import CLASSES, compared, data_hash
+from ranvier.experiments.findings import CLASSES, Compared, data_hash
 from ranvier.experiments.judging import Judged
 from ranvier.experiments.running import Trained
 from ranvier.experiments.settings import Experiment
@@ -29,6 +29,7 @@ def markdown(
     trained: Sequence[Trained],
     judged: Judged,
     *,
+    found: Compared | None,
     command: str,
     figures: Mapping[str, str],
 ) -> str:
@@ -38,6 +39,8 @@ def markdown(
     ----------
     experiment, material, trained, judged
         What was done.
+    found
+        From :func:`ranvier.experiments.findings.compared`.
     command
         That made it.
     figures
@@ -54,7 +57,7 @@ def markdown(
     lines += _missing(material)
     lines += ["## Dice", "", *_picture(figures, "dice", "Dice of every model on every test set")]
     lines += [*_dice(judged.main), "", *_warned(judged.main)]
-    lines += _comparison(experiment, judged)
+    lines += _comparison(experiment, found)
     for folds, scores in judged.groups.items():
         said = ", ".join(map(str, folds))
         lines += [f"## On the images of fold{'s' if len(folds) > 1 else ''} {said} alone", ""]
@@ -160,8 +163,7 @@ def _warned(scores: Scores) -> list[str]:
     return [*(f"- {line}" for line in said), *([""] if said else [])]
 
 
-def _comparison(experiment: Experiment, judged: Judged) -> Iterator[str]:
-    found = compared(experiment, judged.main)
+def _comparison(experiment: Experiment, found: Compared | None) -> Iterator[str]:
     if found is None:
         return
     yield from ("## Dedicated models against the generalist", "")
@@ -184,7 +186,7 @@ def _trainings(experiment: Experiment, trained: Sequence[Trained]) -> list[str]:
     rows = []
     for one in trained:
         changed = (*experiment.changes, *one.plan.changes)
-        for fact in one.facts():
+        for fact in one.facts:
             rows.append(
                 [
                     one.plan.name,

@@ -13,7 +13,7 @@ from pathlib import Path
 from ranvier.errors import MissingExtraError, OutputError
 from ranvier.experiments.curves import curves_files
 from ranvier.experiments.data import Material
-from ranvier.experiments.findings import CLASSES, record
+from ranvier.experiments.findings import CLASSES, compared, record
 from ranvier.experiments.judging import Judged
 from ranvier.experiments.page import markdown
 from ranvier.experiments.running import Trained
@@ -75,12 +75,15 @@ def write_results(outcome: Outcome, folder: Path) -> tuple[Path, ...]:
     pictures = _figures(outcome)
     names = {name: f"{FIGURES}/{name}.png" for name, files in pictures.items() if files}
     parts = (outcome.experiment, outcome.material, outcome.trained, outcome.judged)
-    text = markdown(*parts, command=outcome.command, figures=names)
+    found = compared(outcome.experiment, main)
+    text = markdown(*parts, found=found, command=outcome.command, figures=names)
     inside = {names[name]: files[".png"] for name, files in pictures.items()}
     files = {
         "results.md": text.encode(),
         "results.html": page(text, inside, title=outcome.experiment.title).encode(),
-        "results.json": (json.dumps(record(*parts), indent=1, sort_keys=True) + "\n").encode(),
+        "results.json": (
+            json.dumps(record(*parts, found=found), indent=1, sort_keys=True) + "\n"
+        ).encode(),
         "scores.csv": scores_csv(outcome.judged.main),
     }
     if outcome.judged.out_of_distribution is not None:

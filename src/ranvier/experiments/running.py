@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ranvier.training.cross_validation import fold_folder, train_folds
 from ranvier.training.duration import seconds
 from ranvier.training.ensemble import Fold, export_ensemble
 from ranvier.training.export import ExportSettings, export_bundle
-from ranvier.training.loop import Report
+from ranvier.training.loop import LAST, Report
 from ranvier.training.recipe import Recipe, read_recipe
 from ranvier.writing import make_folder, write_atomically
 
@@ -46,23 +47,32 @@ class Trained:
     folds: tuple[Fold, ...]
     folder: Path
 
+    @cached_property
+    def _last(self) -> dict[int, dict[str, Any]]:
+        """What each fold's last checkpoint says."""
+        return {
+            fold.number: load_checkpoint(fold.checkpoint.with_name(LAST)).about
+            for fold in self.folds
+        }
+
+    @cached_property
     def facts(self) -> list[dict[str, Any]]:
-        """Steps, seconds and hashes of each fold, from its last checkpoint."""
-        found = []
-        for fold in self.folds:
-            about = load_checkpoint(fold.checkpoint.with_name("last.safetensors")).about
-            best = load_checkpoint(fold.checkpoint).about
-            found.append(
-                {
-                    "fold": fold.number,
-                    "steps": about["step"],
-                    "seconds": round(about["seconds"]),
-                    "best_step": best["step"],
-                    "training_images": len(fold.split.train),
-                    "held_out_images": len(fold.split.validation),
-                }
-            )
-        return found
+        """Steps, seconds and numbers of images of each fold."""
+        return [
+            {
+                "fold": fold.number,
+                "steps": self._last[fold.number]["step"],
+                "seconds": round(self._last[fold.number]["seconds"]),
+                "best_step": load_checkpoint(fold.checkpoint).about["step"],
+                "training_images": len(fold.split.train),
+                "held_out_images": len(fold.split.validation),
+            }
+            for fold in self.folds
+        ]
+
+    def histories(self) -> dict[int, list[dict[str, Any]]]:
+        """What was logged at each validation, by fold."""
+        return {number: list(about["history"]) for number, about in self._last.items()}
 
 
 def recipe_of(experiment: Experiment, plan: ModelPlan) -> Recipe:
@@ -122,16 +132,13 @@ def slug(name: str) -> str:
 def _same_plan(home: Path, plan: ModelPlan, recipe: Recipe, budget: str | None) -> None:
     """Remember what a folder's trainings are, or refuse to mix them with others."""
     path = home / PLAN
-    about = json.loads(
-        json.dumps(
-            {
-                "name": plan.name,
-                "sources": sorted(plan.sources),
-                "time_budget": budget,
-                "recipe": asdict(recipe),
-            }
-        )
-    )
+    plain = {
+        "name": plan.name,
+        "sources": sorted(plan.sources),
+        "time_budget": budget,
+        "recipe": recipe.as_dict(),
+    }
+    about = json.loads(json.dumps(plain))  # lists for tuples, as in the file
     if path.is_file():
         known = load_json(path)
         changed = [key for key in about if known.get(key) != about[key]]

@@ -8,12 +8,12 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ranvier.errors import SettingsError
 from ranvier.training.duration import seconds
+from ranvier.training.shipped import refuse_unknown, shipped_file
 
 Protocol = Literal["test", "cross-validation"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.,+-]*")
@@ -146,18 +146,8 @@ def find_experiment(name: str) -> Path:
     SettingsError
         There is none.
     """
-    if Path(name).is_file():
-        return Path(name)
-    installed = Path(str(resources.files("ranvier"))) / "recipes" / "experiments"
-    checkout = Path(__file__).parents[3] / "experiments"
-    shipped = sorted((installed if installed.is_dir() else checkout).glob("*.toml"))
-    for file in shipped:
-        if name in (file.stem, file.name):
-            return file
-    raise SettingsError(
-        "no such experiment",
-        where=name,
-        fix=f"Give a TOML file or one of: {', '.join(f.stem for f in shipped)}",
+    return shipped_file(
+        name, kind="experiment", folder="experiments", installed="recipes/experiments"
     )
 
 
@@ -185,7 +175,7 @@ def read_experiment(path: Path, *, data: Path | None = None) -> Experiment:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError("not a TOML file", where=path, seen=str(error)) from error
     allowed = {f.name for f in fields(Experiment)} - {"where", "sha256", "changes"} | {"set"}
-    _refuse_unknown(loaded, allowed, "experiment", path)
+    refuse_unknown(loaded, allowed, "key of the experiment", path)
     home = data or path.resolve().parent
     values: dict[str, Any] = {"where": path, "sha256": hashlib.sha256(raw).hexdigest()}
     for key, value in loaded.items():
@@ -221,7 +211,7 @@ def _value(key: str, value: Any, home: Path, where: Path) -> Any:
 def _model(value: Any, home: Path, where: Path) -> ModelPlan:
     table = _typed("models", value, dict, where)
     allowed = {f.name for f in fields(ModelPlan)} - {"changes"} | {"set"}
-    _refuse_unknown(table, allowed, "[[models]]", where)
+    refuse_unknown(table, allowed, "key of the [[models]]", where)
     made: dict[str, Any] = {}
     for key, given in table.items():
         kind = _LISTS.get(f"models.{key}")
@@ -247,17 +237,6 @@ def _typed(name: str, value: Any, kind: type[Any], where: Path) -> Any:
 def _listed(name: str, value: Any, kind: type[Any], where: Path) -> tuple[Any, ...]:
     listed = _typed(name, value, list, where)
     return tuple(_typed(f"each of {name}", item, kind, where) for item in listed)
-
-
-def _refuse_unknown(values: Mapping[str, Any], allowed: set[str], place: str, where: Path) -> None:
-    unknown = sorted(set(values) - allowed)
-    if unknown:
-        raise SettingsError(
-            f"unknown key of the {place}",
-            where=where,
-            seen=", ".join(unknown),
-            fix=f"Allowed: {', '.join(sorted(allowed))}",
-        )
 
 
 def _problems(made: Experiment) -> Iterable[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from dataclasses import fields
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from ranvier.training.settings import (
     ScheduleSettings,
     TrainingPrecision,
 )
+from ranvier.training.shipped import refuse_unknown, shipped_file
 
 __all__ = [
     "AugmentationSettings",
@@ -52,8 +52,9 @@ def read_recipe(path: Path | str, changes: Sequence[str] = ()) -> Recipe:
     SettingsError
         No such file, not TOML, an unknown section or key, a value of the wrong type or out of range.
     """
+    file = shipped_file(path, kind="recipe", folder="recipes", installed="recipes")
     try:
-        loaded = tomllib.loads(_text(path))
+        loaded = tomllib.loads(file.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise SettingsError("not a TOML file", where=path, seen=str(error)) from error
     recipe = recipe_from(loaded, where=path)
@@ -92,7 +93,7 @@ def recipe_from(values: dict[str, Any], *, where: Path | str = "recipe") -> Reci
         As for :func:`read_recipe`.
     """
     sections = {f.name: f.default_factory for f in fields(Recipe)}
-    _refuse_unknown(values, set(sections), "section", where)
+    refuse_unknown(values, set(sections), "section", where)
     made = {}
     for name, value in values.items():
         if not isinstance(value, dict):
@@ -106,7 +107,7 @@ def recipe_from(values: dict[str, Any], *, where: Path | str = "recipe") -> Reci
 
 def _section(kind: type[Any], name: str, values: dict[str, Any], where: Path | str) -> Any:
     defaults = kind()
-    _refuse_unknown(values, {f.name for f in fields(kind)}, f"key in [{name}]", where)
+    refuse_unknown(values, {f.name for f in fields(kind)}, f"key in [{name}]", where)
     converted = {}
     for key, value in values.items():
         converted[key] = _like(getattr(defaults, key), value, f"{name}.{key}", where)
@@ -135,37 +136,3 @@ def _like(default: Any, value: Any, name: str, where: Path | str) -> Any:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _refuse_unknown(
-    values: dict[str, Any], allowed: set[str], kind: str, where: Path | str
-) -> None:
-    unknown = sorted(set(values) - allowed)
-    if unknown:
-        raise SettingsError(
-            f"unknown {kind}",
-            where=where,
-            seen=", ".join(unknown),
-            fix=f"Allowed: {', '.join(sorted(allowed))}",
-        )
-
-
-def _text(path: Path | str) -> str:
-    path = Path(path)
-    if path.is_file():
-        return path.read_text(encoding="utf-8")
-    shipped = [*_shipped()]
-    for file in shipped:
-        if str(path) in (file.name, file.stem):
-            return file.read_text(encoding="utf-8")
-    raise SettingsError(
-        "no such recipe",
-        where=path,
-        fix=f"Give a TOML file or one of: {', '.join(f.stem for f in shipped)}",
-    )
-
-
-def _shipped() -> list[Path]:
-    installed = Path(str(resources.files("ranvier"))) / "recipes"
-    checkout = Path(__file__).parents[3] / "recipes"
-    return sorted((installed if installed.is_dir() else checkout).glob("*.toml"))
