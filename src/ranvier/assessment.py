@@ -21,7 +21,7 @@ from ranvier.matching import Overlaps, match, overlaps
 from ranvier.micrograph import AXON, MYELIN, Fibres
 from ranvier.morphometrics import measure
 
-__all__ = ["MEASURED", "Agreement", "Assessment", "Detection", "Surface", "assess"]
+__all__ = ["MEASURED", "Agreement", "Assessment", "Detection", "Surface", "assess", "measured"]
 
 THRESHOLDS = (0.3, 0.5, 0.75)
 """IoU from which an object counts as found."""
@@ -184,12 +184,26 @@ class Assessment:
         return result
 
 
+def measured(
+    classes: NDArray[np.uint8],
+    *,
+    pixel_size: PixelSize | None = None,
+    settings: InstanceSettings | None = None,
+) -> Fibres:
+    """Fibres as :func:`assess` compares them, so that the truth of several comparisons is measured once."""
+    return measure(
+        separate(classes, settings=settings or InstanceSettings(), pixel_size=pixel_size),
+        pixel_size=pixel_size,
+    )
+
+
 def assess(
     predicted: NDArray[np.uint8],
     truth: NDArray[np.uint8],
     *,
     pixel_size: PixelSize | None = None,
     settings: InstanceSettings | None = None,
+    fibres: Fibres | None = None,
 ) -> Assessment:
     """Compare one segmentation with the truth.
 
@@ -201,6 +215,8 @@ def assess(
         With one, measurements are compared in um; without, in px.
     settings
         How classes become fibres, in both.
+    fibres
+        Of the truth, from :func:`measured` with the same pixel size and settings; None measures them.
 
     Raises
     ------
@@ -208,11 +224,9 @@ def assess(
         The shapes differ or there are other values.
     """
     pixels = confusion(predicted, truth)
-    settings = settings or InstanceSettings()
-    tables = [
-        measure(separate(c, settings=settings, pixel_size=pixel_size), pixel_size=pixel_size)
-        for c in (predicted, truth)
-    ]
+    if fibres is None:
+        fibres = measured(truth, pixel_size=pixel_size, settings=settings)
+    tables = [measured(predicted, pixel_size=pixel_size, settings=settings), fibres]
     detections: dict[tuple[str, float], Detection] = {}
     pairs = {kind: _pairs(tables, kind) for kind in ("axon", "fibre")}
     for kind, found in pairs.items():

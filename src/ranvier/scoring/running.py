@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ranvier.assessment import Assessment, assess
+from ranvier.assessment import Assessment, assess, measured
 from ranvier.datasets.annotated import Annotated, Loaded, text_of
 from ranvier.errors import DatasetError, RanvierError, SettingsError
 from ranvier.instances import InstanceSettings
+from ranvier.micrograph import Fibres
 from ranvier.scoring.contenders import Contender, checked_classes
 from ranvier.scoring.maps import ClassMaps
 from ranvier.scoring.scores import Failure, Pair, Result, Scores
@@ -125,6 +126,7 @@ class _Work:
     results: list[Result] = field(default_factory=list)
     by_subject: dict[Pair, dict[str, Assessment]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    truth: tuple[Loaded, Fibres] | None = None
 
     def loaded(self, image: Annotated) -> Loaded | None:
         """An image with its truth, unless it fails."""
@@ -144,6 +146,7 @@ class _Work:
                 loaded.classes,
                 pixel_size=micrograph.pixel_size,
                 settings=self.settings.instances,
+                fibres=self._true_fibres(loaded),
             )
         except Exception as error:
             self._fail(contender.name, image, error)
@@ -162,6 +165,17 @@ class _Work:
                 figures=assessment.figures(),
             )
         )
+
+    def _true_fibres(self, loaded: Loaded) -> Fibres:
+        """Of an image's truth, measured once for all contenders."""
+        if self.truth is None or self.truth[0] is not loaded:
+            found = measured(
+                loaded.classes,
+                pixel_size=loaded.micrograph.pixel_size,
+                settings=self.settings.instances,
+            )
+            self.truth = (loaded, found)
+        return self.truth[1]
 
     def _fail(self, model: str, image: Annotated, error: Exception) -> None:
         failure = Failure(model, image.source, image.name, _said(error))
