@@ -117,7 +117,8 @@ class Judged:
     main
         Of the models that have all folds of the experiment.
     groups
-        Of models with fewer folds beside those with at least as many, on the images of these folds, by the folds.
+        Of models with fewer folds beside those with at least as many and those that need no training, on the images
+        of these folds, by the folds.
     unseen
         Ensembles on sources that they were not trained on, whole; cross-validation only, else None.
     out_of_distribution
@@ -179,14 +180,15 @@ def judge(
     chosen = {model.name: frozenset(experiment.folds_of(model)) for model in experiment.trained}
     whole = frozenset(by_fold)
     fewer = sorted({tuple(sorted(folds)) for folds in chosen.values() if folds < whole})
-    groups = {}
-    for folds in fewer:
-        names = [m for m, has in chosen.items() if has >= set(folds)]
-        groups[folds] = _joined([by_fold[k] for k in folds], names)
-    others = [m.name for m in experiment.models if not m.is_trained]
-    full = [m.name for m in experiment.models if m.name in others or chosen[m.name] >= whole]
-    main = _joined(list(by_fold.values()), full)
-    return Judged(main, groups, bench.unseen(), outside, shown)
+
+    def with_all(folds: Iterable[int]) -> Scores:
+        """The models that were trained for these folds, and those that need no training."""
+        wanted = frozenset(folds)
+        names = [m.name for m in experiment.models if chosen.get(m.name, wanted) >= wanted]
+        return _joined([by_fold[k] for k in sorted(wanted)], names)
+
+    groups = {folds: with_all(folds) for folds in fewer}
+    return Judged(with_all(by_fold), groups, bench.unseen(), outside, shown)
 
 
 @dataclass(frozen=True, eq=False)
