@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import Any
 
@@ -24,3 +25,13 @@ def openvino() -> Any:
     finally:
         del sys.modules[_TELEMETRY]
     return loaded
+
+
+@functools.cache
+def core() -> Any:
+    """The one ``openvino.Core`` of this process, which lives as long as the process does.
+
+    With its first model a core gives the thread another stack for signal handlers, and takes it away at its own end.
+    Where several come and go, the last such stack can be one that is gone, and the next Ctrl-C crashes the process.
+    """
+    return openvino().Core()

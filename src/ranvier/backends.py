@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ranvier._openvino import openvino
+from ranvier._openvino import core, openvino
 from ranvier.errors import BackendError, PrecisionError
 
 Precision = Literal["f32", "bf16", "int8"]
@@ -48,7 +48,7 @@ def usable_threads() -> int:
 
 def bf16_is_native() -> bool:
     """Whether OpenVINO counts bf16 among what this CPU computes."""
-    return "BF16" in openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class OpenVinoBackend:
@@ -80,7 +80,6 @@ class OpenVinoBackend:
         precision: Precision = "f32",
         threads: int | None = None,
     ) -> None:
-        ov = openvino()
         self._precision = precision
         self._threads = threads if threads is not None else usable_threads()
         if precision == "bf16" and not bf16_is_native():
@@ -98,9 +97,8 @@ class OpenVinoBackend:
             "PERFORMANCE_HINT": "LATENCY",
         }
         try:
-            core = ov.Core()
-            model = core.read_model(graph, weights)
-            self._compiled = core.compile_model(model, "CPU", settings)
+            model = core().read_model(graph, weights)
+            self._compiled = core().compile_model(model, "CPU", settings)
             self._request = self._compiled.create_infer_request()
         except Exception as error:
             raise BackendError(
@@ -109,7 +107,7 @@ class OpenVinoBackend:
         taken = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         if taken != {"f32": "f32", "bf16": "bf16"}[hint]:
             raise PrecisionError("OpenVINO took another precision than the one named", seen=taken)
-        self._version = str(ov.__version__)
+        self._version = str(openvino().__version__)
 
     @property
     def description(self) -> dict[str, str]:

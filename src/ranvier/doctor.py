@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ranvier._openvino import openvino
+from ranvier._openvino import core, openvino
 from ranvier.backends import PRECISIONS, Precision, bf16_is_native, usable_threads
 from ranvier.bundle import DEFAULT_MODEL, Bundle, open_bundle
 from ranvier.errors import RanvierError
@@ -63,10 +63,9 @@ def _python() -> Finding:
 
 def _cpu() -> Finding:
     try:
-        core = openvino().Core()
-        name = core.get_property("CPU", "FULL_DEVICE_NAME")
+        name = core().get_property("CPU", "FULL_DEVICE_NAME")
         able = ", ".join(
-            c for c in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") if c.isupper()
+            c for c in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") if c.isupper()
         )
     except Exception as error:
         return Finding(

@@ -13,7 +13,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from ranvier._openvino import openvino
+from ranvier._openvino import core
 from ranvier._patch_classes import decided
 from ranvier.bundle import open_bundle
 from ranvier.errors import BundleError, OutputExistsError, SettingsError
@@ -56,9 +56,8 @@ def content(path):
 
 
 def onnx_of(files):
-    core = openvino().Core()
     hint = {"INFERENCE_PRECISION_HINT": "f32"}
-    return core.compile_model(core.read_model(files["model.onnx"], b""), "CPU", hint)
+    return core().compile_model(core().read_model(files["model.onnx"], b""), "CPU", hint)
 
 
 @needs_onnx

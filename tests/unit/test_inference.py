@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -147,6 +150,29 @@ def test_precisions_are_recorded_and_agree(precision, phantom):
 def test_the_same_image_gives_the_same_bytes(phantom):
     one, two = (segment(phantom.image, load_model(threads=n)).classes for n in (2, 2))
     assert one.tobytes() == two.tobytes()
+
+
+COME_AND_GO = """
+import gc, os, signal
+from ranvier.inference import load_model
+signal.signal(signal.SIGINT, signal.default_int_handler)
+models = [load_model("generalist", precision="f32", threads=1) for _ in range(2)]
+models.pop(0)
+gc.collect()
+models.clear()
+gc.collect()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("heard")
+"""
+
+
+def test_ctrl_c_is_heard_after_models_have_come_and_gone():
+    done = subprocess.run(
+        [sys.executable, "-c", COME_AND_GO], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "heard"), done.stderr
 
 
 def test_a_broken_graph_is_one_clear_error():

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ranvier._openvino import openvino
+from ranvier._openvino import core
 from ranvier._patch_plan import PatchPlan
 from ranvier.bundle import Bundle
 from ranvier.datasets.phantom import PhantomSettings, draw
@@ -227,9 +227,8 @@ def _compare(
     onnx: bytes, tile: NDArray[np.float32], expected: NDArray[np.float32], bundle: Bundle
 ) -> None:
     """Run the ONNX in another runtime than the one that wrote it."""
-    core = openvino().Core()
-    compiled = core.compile_model(
-        core.read_model(onnx, b""), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core().compile_model(
+        core().read_model(onnx, b""), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )
     off = float(np.abs(compiled({0: tile})[0] - expected).max())
     if not off <= _TOLERANCE:

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ranvier._openvino import openvino
+from ranvier._openvino import core
 from ranvier.bundle import Bundle
 from ranvier.errors import BundleFormatError
 from ranvier.training.checkpoint import Checkpoint
@@ -116,7 +116,7 @@ def _about(bundle: Bundle, recipe: Recipe) -> dict[str, Any]:
 
 def _convolutions(bundle: Bundle) -> list[Pair]:
     """Weight and bias of each convolution of the float graph, in the order of the computation."""
-    model = openvino().Core().read_model(*bundle.graph("float"))
+    model = core().read_model(*bundle.graph("float"))
     found: list[Pair] = []
     for node in model.get_ordered_ops():
         if node.get_type_name() not in ("Convolution", "ConvolutionBackpropData"):
