@@ -111,7 +111,7 @@ def test_the_page_says_what_was_done(done):
         "# Drawn sources", "## Dice", "| axon / myelin | images | SEM | TEM | BOTH | drawn truth |",
         "## Dedicated models against the generalist", "## On the images of fold 1 alone",
         "| axon / myelin | images | SEM | TEM | BOTH | SEM fixed | drawn truth |",
-        "## Ensembles on sources that they were not trained on", "## Trainings",
+        "## Ensembles on sources that they were not trained on", "## Trainings", "## Dice by subject",
         "augmentation.invert=0", "## To be looked at", "## Data", "folds dealt with seed 0",
     ):  # fmt: skip
         assert said in text, said

@@ -91,6 +91,7 @@ def markdown(
             f"{sets} have no masks; what each model draws on some is in {where}.",
             "",
         ]
+    lines += _by_subject(judged.main)
     lines += ["## Fibres and measurements", "", *_overviews(judged.main)]
     lines += ["## Trainings", "", *_picture(figures, "curves", "Loss and Dice of every fold")]
     lines += [*_trainings(experiment, trained), ""]
@@ -140,6 +141,29 @@ def _dice(scores: Scores) -> list[str]:
         "",
         "Mean over images; a row is a test set, a column a model.",
     ]
+
+
+def _by_subject(scores: Scores) -> list[str]:
+    """Mean over each subject's images of Dice, axon / myelin: subjects, not images, are independent of each other."""
+    found: dict[tuple[str, str], dict[str, list[Mapping[str, float]]]] = {}
+    for result in scores.results:
+        of_models = found.setdefault((result.test_set, result.image.subject), {})
+        of_models.setdefault(result.model, []).append(result.figures)
+    rows = []
+    for (test_set, subject), models in sorted(found.items()):
+        cells = [
+            " / ".join(_number(_mean(models.get(m, ()), f"dice_{c}"), math.inf) for c in CLASSES)
+            for m in scores.models
+        ]
+        images = max(len(figures) for figures in models.values())
+        rows.append([test_set, subject, str(images), *cells])
+    header = ["axon / myelin", "subject", "images", *scores.models]
+    return ["## Dice by subject", "", *table(header, rows), "", "Mean over a subject's images.", ""]
+
+
+def _mean(figures: Sequence[Mapping[str, float]], name: str) -> float:
+    values = [v for f in figures if not math.isnan(v := f[name])]
+    return sum(values) / len(values) if values else math.nan
 
 
 def _best(found: Mapping[tuple[str, str], float], row: str, models: Sequence[str]) -> float:
