@@ -32,13 +32,13 @@ needs_onnx = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory):
-    """Bundle and package of the generalist, a model of labels and one of regions."""
+    """Bundle and package of the generalist, a model of labels, one of regions and one of five folds."""
     from ranvier.training.bioimageio import export_bioimageio
     from ranvier.training.package_rdf import PackageSettings
 
     home = tmp_path_factory.mktemp("packages")
     found = {"generalist": open_bundle("generalist")}
-    for case in ("colour", "residual_old"):
+    for case in ("colour", "residual_old", "ensemble"):
         found[case] = import_nnunet(HOME / case, home / case, name=case).bundle
     named = PackageSettings(authors=("A. Maker",), licence="CC-BY-4.0")
     return {
@@ -99,7 +99,7 @@ def test_the_generalist_says_in_onnx_what_it_says_here(packages, phantom):
 
 
 @needs_onnx
-@pytest.mark.parametrize("case", ["colour", "residual_old"])
+@pytest.mark.parametrize("case", ["colour", "residual_old", "ensemble"])
 def test_an_imported_model_decides_in_onnx_as_here(packages, case):
     bundle, path = packages[case]
     run = onnx_of(content(path))
@@ -107,9 +107,9 @@ def test_an_imported_model_decides_in_onnx_as_here(packages, case):
     shown = np.random.default_rng(1).random((1, channels, 32, 48), np.float32)
     shown[..., 8:24, 10:30] += 1
     theirs = run({0: shown})[0][0]
-    classes, confidence = decided(
-        load_model(bundle.folder, threads=1).backend.logits(shown)[0], bundle.patches
-    )
+    logits = load_model(bundle.folder, threads=1).backend.logits(shown)[0]
+    logits = logits.reshape(len(bundle.patches.folds), -1, 32, 48).mean(axis=0)
+    classes, confidence = decided(logits, bundle.patches)
     np.testing.assert_allclose(theirs.sum(axis=0), 1, atol=1e-4)
     # Where two labels are background, their sum may pass the greatest single label.
     assert np.mean(theirs.argmax(axis=0) == classes) > (0.9 if case == "colour" else 0.999)
@@ -128,6 +128,8 @@ def test_the_test_tensors_belong_together(packages):
         steps = {s["id"] for s in json.loads(files["rdf.yaml"])["inputs"][0]["preprocessing"]}
         if "zero_mean_unit_variance" in steps:
             shown = (given - given.mean()) / (given.std() + 1e-6)
+        elif "scale_range" in steps:
+            shown = (given - given.min()) / (np.ptp(given) + 1e-6)
         else:
             assert steps == {"ensure_dtype", "scale_linear"}
             shown = given / 255

@@ -108,3 +108,44 @@ def test_what_cannot_be_converted_is_said(script, tmp_path, recipe, patch, messa
     with pytest.raises(SettingsError, match=message):
         script.convert([first, second], tmp_path / "nnunet", patch=patch)
     assert not (tmp_path / "nnunet").exists()
+
+
+def test_the_benchmark_measures_what_it_says(monkeypatch, tmp_path, capsys):
+    """Patches, agreement and Dice of its rows, against the same worked out here."""
+    import csv
+
+    from ranvier import patchwise
+    from ranvier.datasets.phantom import PhantomSettings, draw, write_dataset
+    from ranvier.inference import load_model
+
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    benchmark = pytest.importorskip("imported", reason="benchmarks/ is not beside these tests")
+    drawn = [draw(PhantomSettings(shape=(90, 110), look="SEM", seed=s)) for s in range(3)]
+    write_dataset(tmp_path / "sem", drawn)
+    home = Path(__file__).parents[1] / "golden" / "nnunet" / "trained"
+    model = load_model(import_nnunet(home, tmp_path / "m", name="m").bundle.folder, threads=1)
+    rows = tmp_path / "rows.csv"
+    call = [tmp_path / "sem", "--model", tmp_path / "m", "--crop", 100, "--limit", 2]
+    benchmark.main([str(a) for a in (*call, "--threads", 1, "--rows", rows)])
+    with rows.open(newline="") as file:
+        found = {(r["image"], r["way"]): r for r in csv.DictReader(file)}
+    assert len(found) == 4
+    for number in range(2):
+        pixels, truth = (a[:, 5:105] for a in (drawn[number].image.pixels, drawn[number].classes))
+        faithful, fast = (
+            patchwise.predict_patchwise(pixels, model.backend, model.bundle.patches, window=w)[0]
+            for w in (patchwise.FAITHFUL, patchwise.FAST)
+        )
+        row = found[f"sem-{number:04d}", "fast"]
+        assert (
+            int(row["patches"]) == 4 * 3
+        )  # no further apart than 28 and 42 pixels, over 58 and 52
+        assert int(found[f"sem-{number:04d}", "faithful"]["patches"]) == 4 * 5 * 4
+        assert float(row["same"]) == pytest.approx(np.mean(fast == faithful))
+        for key, other, index in (("axon", faithful, 2), ("true_myelin", truth, 1)):
+            a, b = fast == index, other == index
+            expected = 2 * (a & b).sum() / (a.sum() + b.sum())
+            assert float(row[key]) == pytest.approx(expected)
+    table = capsys.readouterr().out
+    assert "| PHANTOM_SEM, 2 | faithful | 160 |" in table
+    assert "|  | fast | 24 |" in table
