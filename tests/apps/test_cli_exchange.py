@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,39 @@ def test_trust_is_warned_of(run, tmp_path):
     )
     assert code == 1
     assert "lets the checkpoint run code" in err
+
+
+class Trap:
+    """Runs code when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_code_in_a_checkpoint_runs_with_trust_alone(run, tmp_path):
+    home, sprung = tmp_path / "nnunet", tmp_path / "sprung"
+    shutil.copytree(HOME / "trained", home)
+    path = home / "fold_0" / "checkpoint_final.pth"
+    content = torch.load(path, weights_only=False)
+    torch.save({**content, "logging": Trap(sprung)}, path)
+    call = ("models", "import", home, "--name", "m", "-o", tmp_path / "m")
+    code, _, err = run(*call)
+    assert code == 1
+    assert "holds more than tensors" in err
+    assert "give --trust: the file may then run any code with your rights" in err
+    assert not sprung.exists()
+    assert not (tmp_path / "m").exists()
+    code, out, err = run(*call, "--trust")
+    assert code == 0
+    assert "lets the checkpoint run code on this computer" in err
+    assert "opened with full trust" in out
+    assert sprung.exists()
+    sprung.unlink()
+    assert run("models", "verify", tmp_path / "m")[0] == 0
+    assert not sprung.exists()
 
 
 @pytest.mark.parametrize("way", ["--faithful", "--fast"])
