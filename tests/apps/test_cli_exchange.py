@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +72,39 @@ def test_trust_is_warned_of(run, tmp_path):
     assert "lets the checkpoint run code" in err
 
 
+class Trap:
+    """Runs code when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_code_in_a_checkpoint_runs_with_trust_alone(run, tmp_path):
+    home, sprung = tmp_path / "nnunet", tmp_path / "sprung"
+    shutil.copytree(HOME / "trained", home)
+    path = home / "fold_0" / "checkpoint_final.pth"
+    content = torch.load(path, weights_only=False)
+    torch.save({**content, "logging": Trap(sprung)}, path)
+    call = ("models", "import", home, "--name", "m", "-o", tmp_path / "m")
+    code, _, err = run(*call)
+    assert code == 1
+    assert "holds more than tensors" in err
+    assert "give --trust: the file may then run any code with your rights" in err
+    assert not sprung.exists()
+    assert not (tmp_path / "m").exists()
+    code, out, err = run(*call, "--trust")
+    assert code == 0
+    assert "lets the checkpoint run code on this computer" in err
+    assert "opened with full trust" in out
+    assert sprung.exists()
+    sprung.unlink()
+    assert run("models", "verify", tmp_path / "m")[0] == 0
+    assert not sprung.exists()
+
+
 @pytest.mark.parametrize("way", ["--faithful", "--fast"])
 def test_colour_reaches_the_network(run, tmp_path, model, image, way):
     path, theirs = image
@@ -103,6 +140,87 @@ def test_other_models_are_not_run_faithfully(run, tmp_path, image):
     code, _, err = run("segment", image[0], "--faithful", "-o", tmp_path / "o")
     assert code == 1
     assert "imported from nnU-Net" in err
+
+
+def dice(out, kind):
+    """Dice of each image, as ``ranvier evaluate`` wrote it."""
+    with (out / "scores.csv").open(newline="", encoding="utf-8") as file:
+        rows = [r for r in csv.DictReader(file) if (r["metric"], r["class"]) == ("dice", kind)]
+    return {r["image"]: float(r["value"]) for r in rows}
+
+
+def naive(predicted, truth, value):
+    p, t = predicted == value, truth == value
+    return 2 * (p & t).sum() / (p.sum() + t.sum())
+
+
+def test_evaluation_shows_colour_to_a_model_of_colour(run, tmp_path, model, image):
+    """Scored on what nnU-Net made of a colour image: all but equal in colour, and far from it in grey."""
+    path, theirs = image
+    with Image.open(path) as shot:
+        rgb, grey = np.asarray(shot), np.asarray(shot.convert("L"))
+    mask = np.array([0, 255, 0, 127], np.uint8)[theirs]
+    for name, pixels in (("colour", rgb), ("grey", grey)):
+        for folder, what in (("images", pixels), ("masks", mask)):
+            (tmp_path / name / folder).mkdir(parents=True)
+            Image.fromarray(what).save(tmp_path / name / folder / "shot.png")
+        code, _, err = run(
+            "evaluate", "--model", model, "--faithful", "--on", tmp_path / name,
+            "-o", tmp_path / f"scores-{name}", "--no-pictures",
+        )  # fmt: skip
+        assert code == 0, err
+    for kind in ("axon", "myelin"):
+        assert dice(tmp_path / "scores-colour", kind)["shot"] >= 0.998
+    assert dice(tmp_path / "scores-grey", "axon")["shot"] < 0.9
+
+
+def test_the_whole_way_to_nnunet_and_back(run, tmp_path):
+    """Phantoms -> our export, which nnU-Net was trained on -> its model here -> scores on that export."""
+    from ranvier.datasets.phantom import PhantomSettings, draw, write_dataset
+    from ranvier.inference import InferenceSettings, load_model, segment
+    from ranvier.reading import read
+
+    phantoms = [draw(PhantomSettings(shape=(96, 96), look="SEM", seed=s)) for s in range(5)]
+    write_dataset(tmp_path / "sem", phantoms)
+    agg, out = tmp_path / "agg", tmp_path / "scores"
+    assert run("aggregate", tmp_path / "sem", "--name", "PHANTOMS", "-o", agg)[0] == 0
+    export = ("data", "export", agg, "--to", "nnunet", "-o", tmp_path, "--id", 902)
+    assert run(*export)[0] == 0
+    raw = tmp_path / "Dataset902_PHANTOMS"
+    trained_on = json.loads((HOME / "trained" / "dataset.json").read_text())
+    assert json.loads((raw / "dataset.json").read_text()) == trained_on
+
+    code, _, err = run(
+        "models", "import", HOME / "trained", "--name", "mine", "-o", tmp_path / "mine"
+    )
+    assert code == 0, err
+    code, said, err = run(
+        "evaluate", "--model", tmp_path / "mine", "--faithful", "--on", raw, "-o", out, "--no-pictures"
+    )  # fmt: skip
+    assert code == 0, err
+    assert "mine" in said
+    scored = {kind: dice(out, kind) for kind in ("axon", "myelin")}
+    assert len(scored["axon"]) == 5
+    mine = load_model(tmp_path / "mine", threads=1)
+    for number, phantom in enumerate(phantoms):
+        name = f"sem-{number:04d}"
+        shot = read(raw / "imagesTr" / f"PHANTOM_SEM_{name}_0000.png", pixel_size=0.1)
+        np.testing.assert_array_equal(shot.pixels, phantom.image.pixels)
+        found = segment(shot, mine, settings=InferenceSettings(faithful=True)).classes
+        for kind, value in (("axon", 2), ("myelin", 1)):
+            expected = naive(found, phantom.classes, value)
+            assert scored[kind][name] == pytest.approx(expected, abs=1e-6)
+    assert all(np.mean(list(each.values())) > 0.6 for each in scored.values()), scored
+
+
+def test_an_imported_model_runs_without_torch(tmp_path, model, image):
+    path, theirs = image
+    code = "import sys; sys.modules['torch'] = None; from ranvier.apps.cli import main; main(sys.argv[1:])"
+    call = ["segment", path, "--model", model, "--faithful", "-o", tmp_path / "out"]
+    subprocess.run([sys.executable, "-c", code, *map(str, call)], check=True, capture_output=True)
+    classes = np.asarray(Image.open(tmp_path / "out" / "shot_seg-axonmyelin.png"))
+    ours = np.array([0, 255, 0, 127])[theirs]
+    assert np.mean(classes == ours) >= 0.999
 
 
 @pytest.mark.skipif(importlib.util.find_spec("onnx") is None, reason="onnx is not installed")

@@ -8,10 +8,10 @@ needs it, in an environment of its own:
     /tmp/nnv/bin/pip install nnunetv2
     PYTHONPATH=src /tmp/nnv/bin/python tests/golden/make_nnunet.py
 
-It takes a minute or two. Names of cases as arguments make these only. Networks are built by nnU-Net from its plans and
+It takes a few minutes. Names of cases as arguments make these only. Networks are built by nnU-Net from its plans and
 trained for a few steps on drawn rings; ``trained`` goes the whole way instead: phantoms, written by ``export_nnunet``
-(as ``ranvier data export --to nnunet`` does), planned, preprocessed and trained by nnU-Net itself for one epoch of two
-iterations.
+(as ``ranvier data export --to nnunet`` does), planned, preprocessed and trained by nnU-Net itself for three epochs of
+150 iterations.
 """
 
 from __future__ import annotations
@@ -351,7 +351,7 @@ def the_whole_way() -> None:
         json.loads((made / "dataset.json").read_text()),
         torch.device("cpu"),
     )
-    trainer.num_epochs, trainer.num_iterations_per_epoch = 1, 2
+    trainer.num_epochs, trainer.num_iterations_per_epoch = 3, 150
     trainer.num_val_iterations_per_epoch = 1
     trainer.run_training()
     folder = HOME / "trained"
