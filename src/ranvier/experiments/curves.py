@@ -46,10 +46,14 @@ def curves_files(trained: Sequence[Trained]) -> dict[str, bytes]:
                 above.plot(steps, [row["loss"] for row in rows], marker=".", label=f"fold {number}")
                 below.plot(steps, [mean_dice(row) for row in rows], marker=".")
             above.set_title(one.plan.name)
-            above.set_ylim(bottom=0)
             below.set_xlabel("step")
             below.set_ylim(0, 1)
             above.legend(fontsize=7, frameon=False)
+        # Deep supervision's losses can be below 0.
+        losses = [
+            row["loss"] for one in trained for rows in one.histories().values() for row in rows
+        ]
+        axes[0][0].set_ylim(min([0.0, *losses]) * 1.05, max([1.0, *losses]) * 1.05)
         axes[0][0].set_ylabel("training loss")
         axes[1][0].set_ylabel("mean Dice, held out")
         return {f".{kind}": rendered(figure, kind) for kind in ("png", "svg")}
