@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,8 @@ def encode_png(pixels: NDArray[np.uint8], *, per_metre: int | None = None) -> by
     filtered[:, 0] = _UP
     filtered[:1, 1:] = lines[:1]
     np.subtract(lines[1:], lines[:-1], out=filtered[1:, 1:])
-    body = memoryview(imagecodecs.deflate_encode(filtered, level=_LEVEL, raw=False))
+    content: Any = filtered  # any buffer will do
+    body = memoryview(imagecodecs.deflate_encode(content, level=_LEVEL, raw=False))
     parts = [
         _SIGNATURE,
         _chunk(b"IHDR", struct.pack(">IIBBBBB", columns, rows, 8, colour, 0, 0, 0)),

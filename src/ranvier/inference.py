@@ -116,7 +116,8 @@ def load_model(
             seen="; ".join(failures),
             fix="Choose --precision f32",
         )
-    return Model(bundle, OpenVinoBackend(*bundle.graph(kind), precision=precision, threads=threads))
+    graph = bundle.graph(kind)
+    return Model(bundle, OpenVinoBackend(*graph, precision=precision, threads=threads, keep=True))
 
 
 def segment(

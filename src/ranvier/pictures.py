@@ -109,7 +109,8 @@ class _Paint:
         for value, paint in ((MYELIN, MYELIN_COLOUR), (AXON, AXON_COLOUR)):
             where = classes == value
             colour[where] = colour[where] * (1 - _OPACITY) + np.array(paint, np.float32) * _OPACITY
-        return colour.round().astype(np.uint8)
+        painted: NDArray[np.uint8] = colour.round().astype(np.uint8)
+        return painted
 
 
 def _shown_range(pixels: Array) -> tuple[float, float]:

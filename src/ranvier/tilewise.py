@@ -227,7 +227,8 @@ def _averaged(window: NDArray[np.float32], backend: Backend, views: int) -> NDAr
     A window's edges lie on multiples of the stride, so its views see the same grid as views of the whole plane would.
     """
     if views == 1:
-        return backend.logits(np.ascontiguousarray(window)[None, None])[0]
+        logits: NDArray[np.float32] = backend.logits(np.ascontiguousarray(window)[None, None])[0]
+        return logits
     total = np.zeros((len(CLASS_NAMES), *window.shape), dtype=np.float32)
     for down, across in VIEWS[views]:
         seen = np.ascontiguousarray(window[::down, ::across])
@@ -257,7 +258,7 @@ def _decided(
         confidence[rows] = np.rint(255 / total)
 
     with ThreadPoolExecutor(2) as pool:
-        deque(pool.map(decide, range(0, classes.shape[0], step)), maxlen=0)
+        deque(pool.map(decide, range(0, len(classes), step)), maxlen=0)
     return classes, confidence
 
 
