@@ -100,7 +100,8 @@ class _Paint:
             return self._painted(pixels, classes)
         index = classes * np.int32(self._levels) + pixels
         colours = self._table[index].view(np.uint8).reshape(*pixels.shape, 4)
-        return colours[..., :3]
+        shown: NDArray[np.uint8] = colours[..., :3]
+        return shown
 
     def _painted(self, pixels: Array, classes: Array) -> NDArray[np.uint8]:
         low, high = self._low, self._high
