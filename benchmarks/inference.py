@@ -352,9 +352,10 @@ def chart(tables: tuple[Table, ...], path: Path) -> None:
         "#1f4e79" if name.startswith("command") else "#c55a11" if "published" in name else "#7a9cc6"
         for name in rows
     ]
-    axis.barh(places, list(rows.values()), color=colours)
+    axis.scatter(list(rows.values()), places, c=colours, s=40, zorder=3)
+    axis.grid(axis="both", alpha=0.3)
     for place, rate in zip(places, rows.values(), strict=True):
-        axis.text(rate * 1.05, place, f"{rate:.3g}", va="center", fontsize=8)
+        axis.text(rate * 1.12, place, f"{rate:.3g}", va="center", fontsize=8)
     axis.set_yticks(places, list(rows), fontsize=8)
     axis.set_xscale("log")
     axis.set_xlabel("seconds per megapixel")
