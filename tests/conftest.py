@@ -19,6 +19,8 @@ from ranvier.datasets.phantom import Phantom, PhantomSettings, draw, write_datas
 EXAMPLES = Path(__file__).parents[1] / "examples"
 LOOKS = ("SEM", "TEM", "BF")
 
+# No test writes into the home folder, nor takes a compiled graph from it.
+os.environ["RANVIER_CACHE"] = "off"
 # What runs in the background of a shell is deaf to Ctrl-C, and so are its children; some tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ranvier._compiled import compiled
 from ranvier._openvino import core, openvino
 from ranvier.errors import BackendError, PrecisionError
 
@@ -63,6 +64,8 @@ class OpenVinoBackend:
         graph, whose unquantised rest is computed in f32.
     threads
         CPU threads; None takes as many as this process may use.
+    keep
+        Keep the compiled graph in the user's cache folder, or take it from there (:mod:`ranvier._compiled`).
 
     Raises
     ------
@@ -79,6 +82,7 @@ class OpenVinoBackend:
         *,
         precision: Precision = "f32",
         threads: int | None = None,
+        keep: bool = False,
     ) -> None:
         self._precision = precision
         self._threads = threads if threads is not None else usable_threads()
@@ -97,8 +101,7 @@ class OpenVinoBackend:
             "PERFORMANCE_HINT": "LATENCY",
         }
         try:
-            model = core().read_model(graph, weights)
-            self._compiled = core().compile_model(model, "CPU", settings)
+            self._compiled = compiled(graph, weights, settings, keep=keep)
             self._request = self._compiled.create_infer_request()
         except Exception as error:
             raise BackendError(

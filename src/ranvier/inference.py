@@ -9,7 +9,6 @@ from typing import Any
 from ranvier._classical_settings import as_section
 from ranvier.backends import PRECISIONS, Backend, OpenVinoBackend, Precision, WholeImage
 from ranvier.bundle import DEFAULT_MODEL, Bundle, open_bundle
-from ranvier.classical import find_fibres
 from ranvier.errors import PrecisionError, SettingsError
 from ranvier.micrograph import Micrograph, Segmentation
 from ranvier.patchwise import FAITHFUL, FAST, predict_patchwise
@@ -116,7 +115,8 @@ def load_model(
             seen="; ".join(failures),
             fix="Choose --precision f32",
         )
-    return Model(bundle, OpenVinoBackend(*bundle.graph(kind), precision=precision, threads=threads))
+    graph = bundle.graph(kind)
+    return Model(bundle, OpenVinoBackend(*graph, precision=precision, threads=threads, keep=True))
 
 
 def segment(
@@ -190,6 +190,8 @@ def _classical(
             seen=settings.zoom,
             fix="Leave it at 1; a model's folder can set sheath_px",
         )
+    from ranvier.classical import find_fibres
+
     found = find_fibres(micrograph, model.bundle.classical, progress=progress)
     provenance = {
         **model.description,

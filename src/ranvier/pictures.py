@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import math
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranvier._lettering import draw_numbers, draw_scale_bar
+from ranvier._png_out import encode_png
 from ranvier.calibration import PixelSize
-from ranvier.micrograph import AXON, MYELIN, Array, Fibres, Instances
+from ranvier.micrograph import AXON, CLASS_NAMES, MYELIN, Array, Fibres, Instances
 
 __all__ = [
     "AXON_COLOUR",
@@ -27,6 +27,8 @@ OUTLINE_COLOUR = (255, 220, 0)
 _OPACITY = 0.4
 _STRETCH_PERCENT = (0.5, 99.5)
 _ROWS_AT_A_TIME = 512
+_FEW_PIXELS = 1 << 17
+"""A table of all colours is only worth its while where there are more."""
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _NEAR_PX = (1, 3, 8)
 """Fibres this far apart, along a row or a column, are neighbours."""
@@ -63,25 +65,53 @@ def overlay_png(
         With one, a scale bar is drawn, unless the image is too small for it, and the PNG states its pixels
         per metre.
     """
-    low, high = _shown_range(pixels)
+    paint = _Paint(pixels)
     out = np.empty((*pixels.shape, 3), dtype=np.uint8)
     for top in range(0, pixels.shape[0], _ROWS_AT_A_TIME):
         rows = slice(top, top + _ROWS_AT_A_TIME)
-        grey = np.clip((pixels[rows].astype(np.float32) - low) * (255 / (high - low)), 0, 255)
-        colour = np.repeat(grey[..., None], 3, axis=2)
-        for value, paint in ((MYELIN, MYELIN_COLOUR), (AXON, AXON_COLOUR)):
-            where = classes[rows] == value
-            colour[where] = colour[where] * (1 - _OPACITY) + np.array(paint, np.float32) * _OPACITY
-        out[rows] = colour.round()
+        out[rows] = paint(pixels[rows], classes[rows])
         if fibres is not None:
             context = fibres[max(top - 1, 0) : rows.stop + 1]
             first = min(top, 1)
-            out[rows][_outlines(context)[first : first + grey.shape[0]]] = OUTLINE_COLOUR
+            out[rows][_outlines(context)[first : first + len(out[rows])]] = OUTLINE_COLOUR
     if numbers is not None:
         draw_numbers(out, numbers)
     if pixel_size is not None:
         draw_scale_bar(out, pixel_size.um)
     return png(out, pixel_size=pixel_size)
+
+
+class _Paint:
+    """Grey levels and classes -> colours. Of whole numbers each colour is worked out once and then looked up."""
+
+    def __init__(self, pixels: Array) -> None:
+        self._low, self._high = _shown_range(pixels)
+        self._table: NDArray[np.uint32] | None = None
+        if pixels.dtype in (np.uint8, np.uint16) and pixels.size > _FEW_PIXELS:
+            levels = np.arange(np.iinfo(pixels.dtype).max + 1, dtype=pixels.dtype)[None]
+            table = np.zeros((len(CLASS_NAMES), levels.size, 4), dtype=np.uint8)
+            for value in range(len(CLASS_NAMES)):
+                table[value, :, :3] = self._painted(levels, np.full(levels.shape, value))[0]
+            self._table = table.view(np.uint32).ravel()
+            self._levels = levels.size
+
+    def __call__(self, pixels: Array, classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if self._table is None:
+            return self._painted(pixels, classes)
+        index = classes * np.int32(self._levels) + pixels
+        colours = self._table[index].view(np.uint8).reshape(*pixels.shape, 4)
+        shown: NDArray[np.uint8] = colours[..., :3]
+        return shown
+
+    def _painted(self, pixels: Array, classes: Array) -> NDArray[np.uint8]:
+        low, high = self._low, self._high
+        grey = np.clip((pixels.astype(np.float32) - low) * (255 / (high - low)), 0, 255)
+        colour = np.repeat(grey[..., None], 3, axis=2)
+        for value, paint in ((MYELIN, MYELIN_COLOUR), (AXON, AXON_COLOUR)):
+            where = classes == value
+            colour[where] = colour[where] * (1 - _OPACITY) + np.array(paint, np.float32) * _OPACITY
+        painted: NDArray[np.uint8] = colour.round().astype(np.uint8)
+        return painted
 
 
 def _shown_range(pixels: Array) -> tuple[float, float]:
@@ -165,12 +195,7 @@ def _rgb(hues: NDArray[np.float64], saturation: float, value: float) -> NDArray[
 
 def png(pixels: NDArray[np.uint8], *, pixel_size: PixelSize | None = None) -> bytes:
     """8-bit grey (rows, columns) or RGB (rows, columns, 3) as PNG, with its pixels per metre where known."""
-    from PIL import Image
-
-    extra = {}
+    per_metre = None
     if pixel_size is not None and 1e6 / pixel_size.um <= _LARGEST_PNG_UNIT:
-        dpi = 25400 / pixel_size.um  # Pillow turns it into pixels per metre
-        extra["dpi"] = (dpi, dpi)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=3, **extra)
-    return buffer.getvalue()
+        per_metre = int(1e6 / pixel_size.um + 0.5)
+    return encode_png(pixels, per_metre=per_metre)

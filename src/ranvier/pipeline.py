@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ranvier._early_files import EarlyFiles
 from ranvier._mask_files import nerve_beside
 from ranvier.exporting import (
     EXPORT_ENDINGS,
     export_files,
-    mask_files,
     overlay_png,
     table_csv,
-    table_files,
 )
 from ranvier.fascicles import Fascicles, FascicleSettings, measure_fascicles
 from ranvier.inference import Model, Progress, segment
@@ -29,6 +28,7 @@ from ranvier.reading import read
 from ranvier.results import (
     FASCICLES,
     MASK_ENDINGS,
+    OUTPUT_ENDINGS,
     OVERLAY,
     TABLE_ENDINGS,
     Place,
@@ -70,11 +70,15 @@ def segment_file(
     micrograph = replace(micrograph, notes=(*micrograph.notes, *told))
     clock.lap("segmenting")
     work = _Work(place, path, [micrograph], about, clock, options)
-    found = _measured(work, segmentation, nerve, pixels=micrograph.pixels)
-    clock.lap("measuring")
-    files = mask_files(segmentation.classes) | _files(
-        found, options, shown=micrograph.pixels, classes=segmentation.classes
-    )
+    with EarlyFiles(
+        micrograph.pixels, segmentation.classes, pixel_size=segmentation.pixel_size
+    ) as early:
+        early.masks()
+        found = _measured(work, segmentation, nerve, early=early, pixels=micrograph.pixels)
+        clock.lap("measuring")
+        files = _files(
+            found, options, early=early, shown=micrograph.pixels, classes=segmentation.classes
+        )
     clock.lap("exporting")
     return _published(work, files, found)
 
@@ -99,9 +103,11 @@ def measure_masks(masks: MaskSet, options: Options) -> Outcome:
     segmentation = segmentation_of_masks(planes, names_both=masks.names_both)
     clock.lap("reading")
     work = _Work(place, path, planes, about, clock, options)
-    found = _measured(work, segmentation, nerve)
-    clock.lap("measuring")
-    files = _files(found, options, shown=segmentation.classes, classes=segmentation.classes)
+    classes = segmentation.classes
+    with EarlyFiles(classes, classes, pixel_size=segmentation.pixel_size) as early:
+        found = _measured(work, segmentation, nerve, early=early)
+        clock.lap("measuring")
+        files = _files(found, options, early=early, shown=classes, classes=classes)
     clock.lap("exporting")
     return _published(work, files, found)
 
@@ -179,12 +185,16 @@ def _measured(
     segmentation: Segmentation,
     nerve: _Nerve,
     *,
+    early: EarlyFiles,
     pixels: NDArray[Any] | None = None,
 ) -> _Found:
     """Measure the fibres, and the image or its nerve as a whole."""
     options = work.options
     fibres = measure_segmentation(
-        segmentation, settings=options.instances, measuring=options.measuring
+        segmentation,
+        settings=options.instances,
+        measuring=options.measuring,
+        found=lambda instances: early.fibres(instances, overlay=not options.numbers),
     )
     if nerve.path is None:
         tissue = find_tissue(fibres.instances, pixels=pixels)
@@ -212,20 +222,29 @@ def _measured(
 
 
 def _files(
-    found: _Found, options: Options, *, shown: NDArray[Any], classes: NDArray[np.uint8]
+    found: _Found,
+    options: Options,
+    *,
+    early: EarlyFiles,
+    shown: NDArray[Any],
+    classes: NDArray[np.uint8],
 ) -> dict[str, bytes]:
+    """All files, in the order in which they are listed."""
     fibres = found.fibres
-    files = table_files(fibres) | export_files(fibres, options.exports, summary=found.summary)
+    files = {TABLE_ENDINGS[1]: table_csv(fibres.table)}
+    files |= export_files(fibres, options.exports, summary=found.summary)
     if found.fascicles is not None:
         files[FASCICLES] = table_csv(found.fascicles.table)
-    files[OVERLAY] = overlay_png(
-        shown,
-        classes,
-        fibres.instances.fibres,
-        numbers=fibres if options.numbers else None,
-        pixel_size=fibres.pixel_size,
-    )
-    return files
+    if options.numbers:
+        files[OVERLAY] = overlay_png(
+            shown,
+            classes,
+            fibres.instances.fibres,
+            numbers=fibres,
+            pixel_size=fibres.pixel_size,
+        )
+    files |= early.take()
+    return {ending: files[ending] for ending in sorted(files, key=OUTPUT_ENDINGS.index)}
 
 
 def _read(

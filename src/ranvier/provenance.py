@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import platform
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 _LIBRARIES = ("numpy", "openvino", "pillow", "scikit-image", "scipy", "tifffile")
 
 
+@functools.cache
 def own_version() -> str:
     """Ranvier's version."""
     try:
@@ -22,6 +24,11 @@ def own_version() -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that results depend on."""
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
 
 

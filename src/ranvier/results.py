@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +39,7 @@ OUTPUT_ENDINGS = (
     *EXPORT_ENDINGS.values(),
     RUN,
 )
+_WRITERS = 4
 _LISTS = ("outputs", "replaced", "kept")
 
 
@@ -183,8 +185,12 @@ def publish(
         record |= {"kept": kept, "kept_from": before.get("kept_from") or _source_of(before)}
     replaced = {p.name: file_sha256(p) for e in files if (p := place.file(e)).exists()}
     write_atomically(place.record, json_bytes({**record, "replaced": replaced}))
-    for ending, content in files.items():
-        write_atomically(place.file(ending), content)
+    with ThreadPoolExecutor(
+        _WRITERS
+    ) as pool:  # a disk that is asked to sync several files waits once
+        done = [pool.submit(write_atomically, place.file(e), c) for e, c in files.items()]
+    for file in done:
+        file.result()
     write_atomically(place.record, json_bytes({**record, "complete": True}))
     return [*(place.file(e) for e in files), place.record]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ranvier.errors import MaskError, PixelSizeError
 from ranvier.instances import InstanceSettings, separate
 from ranvier.masks import classes_from_mask, classes_from_masks
-from ranvier.micrograph import Fibres, Micrograph, Segmentation
+from ranvier.micrograph import Fibres, Instances, Micrograph, Segmentation
 from ranvier.morphometrics import MeasureSettings, measure
 
 
@@ -57,6 +59,7 @@ def measure_segmentation(
     *,
     settings: InstanceSettings | None = None,
     measuring: MeasureSettings | None = None,
+    found: Callable[[Instances], None] | None = None,
 ) -> Fibres:
     """Measure every fibre of a segmentation.
 
@@ -68,6 +71,8 @@ def measure_segmentation(
         How classes become fibres.
     measuring
         Model of the axon's shape, and limits of the flags.
+    found
+        Called with the fibres' label images as soon as they are known, before the fibres are measured.
 
     Returns
     -------
@@ -75,9 +80,13 @@ def measure_segmentation(
         One row per fibre, in micrometres where the pixel size is known and in pixels otherwise.
     """
     size = segmentation.pixel_size
-    found = separate(segmentation.classes, settings=settings or InstanceSettings(), pixel_size=size)
+    instances = separate(
+        segmentation.classes, settings=settings or InstanceSettings(), pixel_size=size
+    )
+    if found is not None:
+        found(instances)
     return measure(
-        found,
+        instances,
         pixel_size=size,
         settings=measuring or MeasureSettings(),
         confidence=segmentation.confidence,

@@ -41,7 +41,7 @@ def table_csv(table: Mapping[str, Array]) -> bytes:
 def _cells(values: Array) -> list[Any]:
     if values.dtype.kind != "f":
         return list(values.tolist())
-    return ["" if math.isnan(v) else repr(v) for v in values.tolist()]
+    return ["" if text == "nan" else text for text in map(repr, values.tolist())]
 
 
 def unit_of(column: str) -> str:

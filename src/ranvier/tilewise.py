@@ -6,7 +6,9 @@ that must be shown patches of one size.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +24,8 @@ from ranvier.tiling import Box, cover, plane_shape
 Progress = Callable[[int, int], None]
 """Called with (pixels done, pixels in all) after each tile."""
 
+_AT_A_TIME = 1 << 16
+"""Pixels whose classes are decided at once."""
 VIEWS: dict[int, tuple[tuple[int, int], ...]] = {
     1: ((1, 1),),
     2: ((1, 1), (-1, -1)),
@@ -222,6 +226,9 @@ def _averaged(window: NDArray[np.float32], backend: Backend, views: int) -> NDAr
 
     A window's edges lie on multiples of the stride, so its views see the same grid as views of the whole plane would.
     """
+    if views == 1:
+        logits: NDArray[np.float32] = backend.logits(np.ascontiguousarray(window)[None, None])[0]
+        return logits
     total = np.zeros((len(CLASS_NAMES), *window.shape), dtype=np.float32)
     for down, across in VIEWS[views]:
         seen = np.ascontiguousarray(window[::down, ::across])
@@ -234,12 +241,25 @@ def _decided(
     logits: NDArray[np.float32],
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """The likeliest class of each pixel, the first of equals, and its softmax probability times 255."""
-    best = logits.max(axis=0)
-    classes: NDArray[np.uint8] = np.argmax(logits, axis=0).astype(np.uint8)
-    total = np.zeros(best.shape, dtype=np.float32)
-    for plane in logits:
-        total += np.exp(plane - best)
-    return classes, np.rint(255 / total).astype(np.uint8)
+    classes = np.zeros(logits.shape[1:], dtype=np.uint8)
+    confidence = np.empty(logits.shape[1:], dtype=np.uint8)
+    # A few rows at a time stay in the cache, and NumPy works on two parts at once.
+    step = max(1, _AT_A_TIME // max(1, logits.shape[2]))
+
+    def decide(top: int) -> None:
+        part, rows = logits[:, top : top + step], slice(top, top + step)
+        best = part[0].copy()
+        for value, plane in enumerate(part[1:], start=1):
+            np.copyto(classes[rows], np.uint8(value), where=plane > best)
+            np.maximum(best, plane, out=best)
+        total = np.zeros(best.shape, dtype=np.float32)
+        for plane in part:
+            total += np.exp(plane - best)
+        confidence[rows] = np.rint(255 / total)
+
+    with ThreadPoolExecutor(2) as pool:
+        deque(pool.map(decide, range(0, len(classes), step)), maxlen=0)
+    return classes, confidence
 
 
 def _window(pixels: Array, box: Box) -> Array:

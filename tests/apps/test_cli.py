@@ -195,15 +195,15 @@ def test_odd_names_stop_nobody(run, sem, tmp_path):
 
 
 def test_an_unexpected_failure_stops_nobody(run, sem, examples, monkeypatch):
-    from ranvier import pipeline
+    from ranvier import _early_files
 
     def breaks(pixels, *rest, **more):
         if pixels.shape == (448, 576):
             raise ZeroDivisionError("surprise")
         return overlay(pixels, *rest, **more)
 
-    overlay = pipeline.overlay_png
-    monkeypatch.setattr(pipeline, "overlay_png", breaks)
+    overlay = _early_files.overlay_png
+    monkeypatch.setattr(_early_files, "overlay_png", breaks)
     shutil.copy(examples / "cars.ome.tif", sem.parent)
     code, out, err = run("segment", sem.parent)
     assert code == 1

@@ -57,17 +57,25 @@ def segment(paths: tuple[str, ...], **chosen: Any) -> int:
 
     PATH is an image, an OME-Zarr or a slide, a folder of images, or a quoted glob.
     """
-    from ranvier.cohort import image_place, run_all
-    from ranvier.inference import load_model
-    from ranvier.jobs import Options
-    from ranvier.streaming.running import segment_any
+    from concurrent.futures import ThreadPoolExecutor
 
-    options = Options(
-        **chosen_options(chosen),
-        channel=chosen_channel(chosen),
-        inference=inference_settings(chosen),
-    )
-    model = load_model(chosen["model"], precision=chosen["precision"], threads=chosen["threads"])
+    from ranvier.inference import load_model
+
+    with ThreadPoolExecutor(1) as pool:
+        # Meanwhile this thread imports what comes after the network.
+        loading = pool.submit(
+            load_model, chosen["model"], precision=chosen["precision"], threads=chosen["threads"]
+        )
+        from ranvier.cohort import image_place, run_all
+        from ranvier.jobs import Options
+        from ranvier.streaming.running import segment_any
+
+        options = Options(
+            **chosen_options(chosen),
+            channel=chosen_channel(chosen),
+            inference=inference_settings(chosen),
+        )
+        model = loading.result()
     check_views(model.bundle)
     stream = stream_settings(chosen)
     found = with_slides(paths)
