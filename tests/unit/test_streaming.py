@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from ranvier._owners import owned_name
 from ranvier._raster import Limits
 from ranvier.bundle import Field
 from ranvier.datasets.phantom import PhantomSettings, draw
@@ -634,6 +635,33 @@ def test_a_killed_run_leaves_nothing_that_looks_finished(tmp_path, drawn, stage)
     assert all(p.name.startswith(".") for p in (tmp_path / "o").iterdir())
     options = Options(output=tmp_path / "o", inference=SMALL_TILES, existing="skip")
     assert segment_streamed(path, fake_model(), options, stream=EVERYTHING).status == "done"
+    assert not any(p.name.startswith(".") for p in (tmp_path / "o").iterdir())
+
+
+def test_only_what_killed_processes_left_of_the_same_results_is_deleted(tmp_path, drawn):
+    path = write_ome(tmp_path / "x.ome.tif", drawn)
+    here = owned_name().partition("@")[2].rpartition(".")[0]
+    dead, chance = 4194400, "0" * 16  # no such process: higher than numbers go
+    names = {
+        f".x.{dead}@{here}.{chance}.part": False,
+        f".x.{os.getpid()}@{here}.{chance}.part": True,
+        f".x.{os.getppid()}@{here}.{chance}.part": True,
+        f".x.{dead}@elsewhere-1.{chance}.part": True,
+        f".x.1.{dead}@{here}.{chance}.part": True,  # of another image
+        f".y.{dead}@{here}.{chance}.part": True,
+        f".x.{dead}@{here}.{chance}": True,
+        ".x.abc.part": True,
+    }
+    for name in names:
+        (tmp_path / "o" / name).mkdir(parents=True)
+        (tmp_path / "o" / name / "classes.plane").write_bytes(b"1")
+    options = Options(output=tmp_path / "o", inference=SMALL_TILES, existing="skip")
+    for status in ("done", "skipped"):
+        assert segment_streamed(path, fake_model(), options, stream=EVERYTHING).status == status
+        assert {name: (tmp_path / "o" / name).exists() for name in names} == names
+        (tmp_path / "o" / next(iter(names))).mkdir()
+    assert segment_streamed(path, fake_model(), options, stream=EVERYTHING).status == "skipped"
+    assert {name: (tmp_path / "o" / name).exists() for name in names} == names
 
 
 def test_a_full_disk_is_an_output_error(tmp_path, monkeypatch):
