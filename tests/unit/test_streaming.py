@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import filecmp
+import hashlib
 import json
 import os
 import subprocess
@@ -329,6 +330,20 @@ def test_the_hash_of_a_folder_tells_its_files(tmp_path):
     assert content_sha256(tmp_path / "a") == content_sha256(tmp_path / "b")
     (tmp_path / "b" / "0").rename(tmp_path / "b" / "1")
     assert content_sha256(tmp_path / "a") != content_sha256(tmp_path / "b")
+
+
+def test_the_hash_of_an_mrxs_tells_the_pixels_beside_it(tmp_path):
+    """The slide itself is a small picture; its pixels lie in a folder."""
+    slide, pixels = tmp_path / "a.mrxs", tmp_path / "a" / "Data0000.dat"
+    slide.write_bytes(b"1")
+    alone = content_sha256(slide)
+    assert alone == hashlib.sha256(b"1").hexdigest()
+    pixels.parent.mkdir()
+    pixels.write_bytes(b"2")
+    before = content_sha256(slide)
+    pixels.write_bytes(b"3")
+    assert len({alone, before, content_sha256(slide)}) == 3
+    assert content_sha256(tmp_path / "none.mrxs") == ""
 
 
 # Grey levels and classes
