@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,6 +44,7 @@ from ranvier.streaming.running import MASK, segment_any, segment_streamed
 from ranvier.streaming.settings import StreamSettings
 from ranvier.streaming.sheaths import Rounds
 from ranvier.streaming.sources import ArraySource, Pick, content_sha256, part_of
+from ranvier.streaming.sparse import Sparse
 from ranvier.tiling import Box
 
 FIELD = Field(stride=16, receptive_radius=30, minimum=32)
@@ -518,6 +520,24 @@ def test_a_large_overlay_is_made_smaller(tmp_path, drawn, monkeypatch):
     assert "overlay 3 times smaller than the image" in parts.notes
     record = json.loads((tmp_path / "parts" / "x_run.json").read_text())
     assert record["streaming"]["overlay_factor"] == 3
+
+
+def test_every_nth_pixel_is_found_without_keeping_the_others():
+    """100 megapixels of labels: 400 MB, of which strips of 33 MB are seen at a time."""
+
+    def read(box):
+        rows, columns = np.ogrid[box.top : box.bottom, box.left : box.right]
+        return (rows * 20_000 + columns).astype(np.int32)
+
+    sparse = Sparse(read, (5_000, 20_000))
+    tracemalloc.start()
+    found = sparse[::16, ::16]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.shape == (313, 1250)
+    row, column = np.ogrid[:5_000:16, :20_000:16]
+    assert np.array_equal(found, row * 20_000 + column)
+    assert peak < 180 << 20
 
 
 def test_files_that_do_not_fit_into_memory_are_left_out_and_said(tmp_path, drawn, monkeypatch):
