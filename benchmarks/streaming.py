@@ -1,11 +1,12 @@
-"""Time and memory of streaming: seconds per megapixel and peak memory for images of several sizes.
+"""Time, memory and disk of streaming, for images of several sizes.
 
     python benchmarks/streaming.py [--edges 4000 8000] [--model fake] [--folder DIR] [--keep]
 
-A phantom is drawn once and mirrored out, window by window, to a compressed tiled BigTIFF of each size; fibres run on
-across the mirrors. Each size is segmented in a process of its own, whose peak resident memory is printed: it should
-hardly grow with the image. With ``--model fake``, each pixel is judged by its grey level alone, so that what is timed
-is everything but the network; with the name of a model, that is run.
+A phantom is drawn once and mirrored out, tile by tile, to a compressed tiled BigTIFF of each size; fibres run on across
+the mirrors, and brightness and noise differ from place to place. Each size is segmented in a process of its own. Its
+peak resident memory and the peak of what it keeps on disk are printed; the last line says how memory grows with the
+image. With ``--model fake``, each pixel is judged by its grey level alone, so that what is timed is everything but the
+network; with the name of a model, that is run.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +40,16 @@ def mirrored(base: np.ndarray, top: int, left: int) -> np.ndarray:
     return np.ascontiguousarray(base[np.ix_(*index)])
 
 
+def varied(tile: np.ndarray, top: int, left: int, noise: np.ndarray) -> np.ndarray:
+    """A tile with a brightness that changes slowly over the image, and noise of its own."""
+    rng = np.random.default_rng([top, left])
+    down, right = rng.integers(0, noise.shape[0] - TILE, 2)
+    row, col = np.arange(top, top + TILE), np.arange(left, left + TILE)
+    gain = 1 + 0.06 * np.outer(np.sin(row / 2900), np.cos(col / 2300)).astype(np.float32)
+    values = tile * gain + noise[down : down + TILE, right : right + TILE]
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
 def draw_image(path: Path, edge: int, *, base_edge: int, glass: float) -> None:
     """Write an image of edge x edge pixels; a share of it at the bottom is empty glass."""
     import tifffile
@@ -42,13 +57,15 @@ def draw_image(path: Path, edge: int, *, base_edge: int, glass: float) -> None:
     from ranvier.datasets.phantom import PhantomSettings, draw
 
     base = draw(PhantomSettings(shape=(base_edge, base_edge), look="SEM", seed=1)).image.pixels
-    noise = np.random.default_rng(0).normal(210, 1.2, (TILE, TILE)).round().astype(np.uint8)
+    noise = np.random.default_rng(0).normal(0, 2, (2 * TILE, 2 * TILE)).astype(np.float32)
+    glass_tile = np.full((TILE, TILE), 210, dtype=np.uint8)
     last = int(edge * (1 - glass))
 
     def tiles() -> Iterator[np.ndarray]:
         for top in range(0, edge, TILE):
             for left in range(0, edge, TILE):
-                yield mirrored(base, top, left) if top < last else noise
+                tile = mirrored(base, top, left) if top < last else glass_tile
+                yield varied(tile, top, left, noise)
 
     tifffile.imwrite(
         path,
@@ -107,21 +124,56 @@ def segment(image: Path, out: Path, model: str) -> None:
         stream=StreamSettings(when="always"),
     )
     record = json.loads(outcome.outputs[-1].read_text())
-    fibres = outcome.summary["fibre_count"]
-    print(json.dumps({"seconds": record["seconds"], "fibres": fibres, "notes": outcome.notes}))
+    said = {
+        "seconds": record["seconds"],
+        "fibres": outcome.summary["fibre_count"],
+        "notes": outcome.notes,
+        "peak_mb": peak_mb(),
+    }
+    print(json.dumps(said))
 
 
-def measured(image: Path, out: Path, model: str) -> tuple[dict[str, object], float, float]:
-    """What a run in a process of its own says, its CPU seconds, and its peak resident memory in MB."""
+def peak_mb() -> float:
+    """Peak resident memory of this process, in MB."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    return (
+        next(int(line.split()[1]) for line in status.splitlines() if "VmHWM" in line) * 1024 / 1e6
+    )
+
+
+def held_mb(folder: Path) -> float:
+    """Size of all files below a folder, in MB; they may come and go meanwhile."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += (Path(place) / name).lstat().st_size
+    return total / 1e6
+
+
+def measured(image: Path, out: Path, model: str) -> tuple[dict[str, Any], float, float]:
+    """What a run in a process of its own says, its CPU seconds, and the peak of its files in MB."""
     command = [sys.executable, __file__, "--child", str(image), str(out), model]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        said = process.stdout.read() if process.stdout else ""
-        _, status, usage = os.wait4(process.pid, 0)
+    disk, status = 0.0, None
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, stdout=said)
+        while status is None:
+            time.sleep(0.5)
+            disk = max(disk, held_mb(out))
+            done, ended, usage = os.wait4(process.pid, os.WNOHANG)
+            status = ended if done else None
         process.returncode = status
-    if status:
-        raise SystemExit(f"failed on {image}")
-    found = json.loads(said.strip().splitlines()[-1])
-    return found, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e3
+        if status:
+            raise SystemExit(f"failed on {image}")
+        said.seek(0)
+        found = json.loads(said.read().strip().splitlines()[-1])
+    return found, usage.ru_utime + usage.ru_stime, disk
 
 
 def main() -> None:
@@ -143,21 +195,34 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         folder = chosen.folder or Path(home)
         folder.mkdir(parents=True, exist_ok=True)
-        print(f"{'edge':>7} {'Mpx':>7} {'fibres':>8} {'s/Mpx':>7} {'CPU s/Mpx':>9} {'peak MB':>8}")
+        print(
+            f"{'edge':>7} {'Mpx':>7} {'TIFF MB':>8} {'fibres':>8} {'s/Mpx':>7} {'CPU s/Mpx':>9} "
+            f"{'peak MB':>8} {'disk MB':>8}"
+        )
+        peaks: dict[int, float] = {}
         for edge in chosen.edges:
-            image = folder / f"drawn_{edge}.ome.tif"
+            image, out = folder / f"drawn_{edge}.ome.tif", folder / f"out_{edge}"
+            begun = time.monotonic()
             if not image.exists():
                 draw_image(image, edge, base_edge=chosen.base, glass=chosen.glass)
-            found, cpu, peak = measured(image, folder / f"out_{edge}", chosen.model)
-            seconds, megapixels = found["seconds"], edge * edge / 1e6
-            total = sum(seconds.values())  # type: ignore[attr-defined]
+            drawing = time.monotonic() - begun
+            found, cpu, disk = measured(image, out, chosen.model)
+            megapixels, peaks[edge] = edge * edge / 1e6, found["peak_mb"]
+            seconds = sum(found["seconds"].values())
             print(
-                f"{edge:7} {megapixels:7.0f} {found['fibres']:8} {total / megapixels:7.3f} "
-                f"{cpu / megapixels:9.3f} {peak:8.0f}  {seconds}",
+                f"{edge:7} {megapixels:7.0f} {image.stat().st_size / 1e6:8.0f} {found['fibres']:8} "
+                f"{seconds / megapixels:7.3f} {cpu / megapixels:9.3f} {peaks[edge]:8.0f} {disk:8.0f}"
+                f"  drawn in {drawing:.0f} s; {found['seconds']}",
                 flush=True,
             )
             if not chosen.keep:
                 image.unlink()
+                shutil.rmtree(out)
+        first, last = chosen.edges[0], chosen.edges[-1]
+        print(
+            f"peak memory at {last} / at {first}: {peaks[last] / peaks[first]:.3f} "
+            f"for {(last / first) ** 2:.2f} times the pixels"
+        )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ _HALOS = (32, 256)
 _FEW_FAR = 0.01
 _WORKERS = 2
 _BAND = 512
-_QUERIES = 200_000
+_QUERIES = 50_000
+_TIES = 8
+"""So many places are asked for first, to see whether several are equally near."""
 FARTHEST = np.iinfo(np.int16).max
 """No axon holds a pixel that is farther from it than this, in rows or columns."""
 
@@ -124,7 +126,7 @@ def _around(core: _Part, shape: tuple[int, int], halo: int) -> tuple[_Part, _Par
 
 
 def _search(state: Holding, far: NDArray[np.int64]) -> None:
-    """Find the nearest axon of pixels that are far from any."""
+    """Find the nearest axon of pixels that are far from any: its first pixel, in raster order, of equally near ones."""
     width = state.shape[1]
     edges = []
     for top in range(0, state.shape[0], _BAND):
@@ -137,12 +139,34 @@ def _search(state: Holding, far: NDArray[np.int64]) -> None:
     for begin in range(0, far.size, _QUERIES):
         pixel = far[begin : begin + _QUERIES]
         row, col = np.divmod(pixel, width)
-        _, found = tree.query(np.column_stack((row, col)))
+        found = first_nearest(tree, row, col)
         to_row, to_col = np.divmod(edge[found], width)
         near = np.maximum(abs(to_row - row), abs(to_col - col)) <= FARTHEST
         state.owner.ravel()[pixel] = np.where(near, state.axons.ravel()[edge[found]], 0)
         state.down.ravel()[pixel] = np.where(near, to_row - row, 0)
         state.right.ravel()[pixel] = np.where(near, to_col - col, 0)
+
+
+def first_nearest(
+    tree: cKDTree, row: NDArray[np.int64], col: NDArray[np.int64]
+) -> NDArray[np.intp]:
+    """Index of the place in a tree that is nearest to each pixel; of equally near ones, the first.
+
+    Places are whole numbers, so that equal distances are found exactly.
+    """
+    points = np.column_stack((row, col))
+    found = np.zeros(len(points), dtype=np.intp)
+    left, many = np.arange(len(points)), _TIES
+    while left.size:
+        many = min(many, tree.n)
+        near = tree.query(points[left], k=many)[1].reshape(left.size, many)
+        squared = ((tree.data[near] - points[left, None]) ** 2).sum(axis=2)
+        alike = squared == squared.min(axis=1, keepdims=True)
+        found[left] = np.where(alike, near, tree.n).min(axis=1)
+        # Where all are equally near, there may be more of them.
+        left = left[alike.all(axis=1)] if many < tree.n else left[:0]
+        many *= 4
+    return found
 
 
 def inside_of(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

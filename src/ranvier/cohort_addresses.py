@@ -11,6 +11,7 @@ from ranvier.cohort_plan import SHORT, Unit
 from ranvier.errors import ReadError
 from ranvier.provenance import file_sha256
 from ranvier.results import identity, stem_of
+from ranvier.streaming.sources import content_sha256
 
 __all__ = ["Addresses"]
 
@@ -63,7 +64,7 @@ def _sidecars(files: Iterable[Path]) -> list[Path]:
 
 
 def _hashed(path: Path) -> str:
-    digest = file_sha256(path)
+    digest = content_sha256(path) if path.exists() else ""
     if not digest:
         raise ReadError(
             "the file cannot be read", where=path, fix="Is it there, and may you read it?"

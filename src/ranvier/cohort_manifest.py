@@ -20,6 +20,7 @@ from ranvier.cohort_columns import COLUMNS, header_problems
 from ranvier.errors import DatasetError, PixelSizeError, SettingsError
 from ranvier.preprocess import zoomed_shape
 from ranvier.samples import ALL, refuse
+from ranvier.streaming.opening import kind_of
 
 __all__ = ["Entry", "Manifest", "read_manifest"]
 
@@ -270,7 +271,7 @@ def _number(name: str, text: str, wrong: list[str], *, comma: bool) -> float | N
 def _file_problems(row: Mapping[str, str], folder: Path) -> Iterable[str]:
     for column in _FILES:
         text = row.get(column, "")
-        if text and (problem := _file_problem(folder / text)):
+        if text and (problem := _file_problem(folder / text, is_image=column == "image")):
             hint = "; write / between folders" if "\\" in text else ""
             yield f"{column} {text}: {problem}{hint}"
         named = mask_file(Path(text)) if text and column == "mask" else None
@@ -278,7 +279,7 @@ def _file_problems(row: Mapping[str, str], folder: Path) -> Iterable[str]:
             yield f"mask {text}: named like a mask of {named.kind} alone; use axon_mask and myelin_mask"
 
 
-def _file_problem(path: Path) -> str:
+def _file_problem(path: Path, *, is_image: bool) -> str:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -286,7 +287,7 @@ def _file_problem(path: Path) -> str:
     except (OSError, ValueError) as error:
         return f"cannot be opened ({getattr(error, 'strerror', None) or error})"
     if stat.S_ISDIR(mode):
-        return "this is a folder"
+        return "" if is_image and kind_of(path) == "zarr" else "this is a folder"
     return "" if stat.S_ISREG(mode) else "this is not a regular file"
 
 

@@ -20,12 +20,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import platform
 import re
 import secrets
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ranvier._owners import is_abandoned, owned_name
 from ranvier.errors import OutputError, OutputExistsError
 from ranvier.provenance import file_sha256
 from ranvier.results import RUN
@@ -163,7 +161,7 @@ def opened(folder: Path) -> Iterator[Store]:
         raise OutputError("the cohort's place is a file", where=folder, fix="Give a folder with -o")
     home = make_folder(folder / "tmp")
     _remove_left_over(home)
-    scratch = make_folder(home / f"{os.getpid()}@{_here()}.{secrets.token_hex(8)}")
+    scratch = make_folder(home / owned_name())
     try:
         yield Store(folder, scratch)
     finally:
@@ -216,34 +214,10 @@ def _moved(aside: Path, path: Path) -> None:
         raise OutputError("cannot write", where=path, seen=error.strerror) from error
 
 
-def _here() -> str:
-    """Name of this machine and, where processes are counted by container, this container."""
-    try:
-        space = f"-{Path('/proc/self/ns/pid').stat().st_ino}"
-    except OSError:
-        space = ""
-    return f"{platform.node() or 'host'}{space}"
-
-
 def _remove_left_over(home: Path) -> None:
     """Remove folders of processes that have ended: of this machine's, and any that lay for days."""
     for path in home.iterdir():
-        process, _, rest = path.name.partition("@")
-        mine = rest.rpartition(".")[0] == _here()
         with contextlib.suppress(OSError):
             old = time.time() - path.stat().st_mtime > _OLD_SECONDS
-            if old or (mine and process.isdecimal() and not _runs(int(process))):
+            if old or is_abandoned(path.name):
                 shutil.rmtree(path, ignore_errors=True)
-
-
-def _runs(process: int) -> bool:
-    """Whether a process is there; where asking could harm it, yes."""
-    if sys.platform == "win32":
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

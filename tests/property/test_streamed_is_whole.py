@@ -19,6 +19,7 @@ from ranvier.datasets.phantom import PhantomSettings, draw
 from ranvier.instances import InstanceSettings, separate
 from ranvier.morphometrics import MeasureSettings, measure
 from ranvier.streaming.disk_table import DiskTable
+from ranvier.streaming.holding import _Search
 from ranvier.streaming.measuring import measure_streamed
 from ranvier.streaming.planes import Plane
 from ranvier.streaming.separating import separate_streamed
@@ -29,14 +30,11 @@ SLOW = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 SIZE = PixelSize(0.13, "option")
 
 
-def first_nearest(state, far):
-    """The rule for far pixels by brute force: the nearest axon pixel, the first of equally near ones."""
-    row, col = np.nonzero((state.axons > 0) & ~_nearest.inside_of(state.axons > 0))
-    own_row, own_col = np.divmod(far, state.shape[1])
-    for pixel, r, c in zip(far, own_row, own_col, strict=True):
-        at = np.argmin((row - r) ** 2 + (col - c) ** 2)
-        state.owner.ravel()[pixel] = state.axons[row[at], col[at]]
-        state.down.ravel()[pixel], state.right.ravel()[pixel] = row[at] - r, col[at] - c
+def brute_force(axons, row, col):
+    """Ways to the nearest axon pixel, the first in raster order of equally near ones, and its label."""
+    at_row, at_col = np.nonzero(axons)
+    first = ((at_row - row[:, None]) ** 2 + (at_col - col[:, None]) ** 2).argmin(axis=1)
+    return at_row[first] - row, at_col[first] - col, axons[at_row[first], at_col[first]]
 
 
 @dataclass(frozen=True)
@@ -136,9 +134,59 @@ def test_any_classes_in_any_windows_give_the_same_labels(
 ):
     monkeypatch.setattr(_nearest, "_WINDOW", near[0])
     monkeypatch.setattr(_nearest, "_HALOS", near[1:])
-    monkeypatch.setattr(_nearest, "_search", first_nearest)
     classes = make(np.random.default_rng(seed), shape)
     assert_same_fibres(classes, windows, limits)
+
+
+def assert_first_nearest(axons, tile, monkeypatch):
+    """In memory and on disk, far pixels get the nearest axon, and of equally near ones the first."""
+    monkeypatch.setattr(_nearest, "_HALOS", (1,))
+    monkeypatch.setattr(_nearest, "_FEW_FAR", 1.0)
+    row, col = np.nonzero(axons == 0)
+    expected = brute_force(axons, row, col)
+    far = expected[0] ** 2 + expected[1] ** 2 > 1
+    state = _nearest.nearest(axons, axons == 0, 0.0)
+    with (
+        TemporaryDirectory() as home,
+        Plane(Path(home) / "a", axons.shape, np.int32, tile=tile) as p,
+    ):
+        p.write(Box(0, 0, *axons.shape), axons)
+        p.commit()
+        on_disk = _Search(p)(row, col)
+    for want, have, streamed in zip(
+        expected, (state.down, state.right, state.owner), on_disk, strict=True
+    ):
+        assert np.array_equal(have[row, col][far], want[far])
+        assert np.array_equal(streamed[far], want[far])
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=SLOW)
+@given(
+    seed=st.integers(0, 10**6),
+    shape=st.tuples(st.integers(2, 40), st.integers(2, 40)),
+    share=st.sampled_from([0.002, 0.01, 0.1]),
+    tile=st.integers(2, 50),
+)
+def test_far_myelin_goes_to_the_first_of_equally_near_axons(seed, shape, share, tile, monkeypatch):
+    rng = np.random.default_rng(seed)
+    axons = np.where(
+        rng.random(shape) < share, np.arange(1, 1 + shape[0] * shape[1]).reshape(shape), 0
+    )
+    axons[rng.integers(shape[0]), rng.integers(shape[1])] = 7
+    assert_first_nearest(axons.astype(np.int32), tile, monkeypatch)
+
+
+@pytest.mark.parametrize("tile", [9, 200])
+def test_dozens_of_axons_that_are_equally_near(tile, monkeypatch):
+    """On the circle of radius 65 around a pixel there are 36 others; 5525 is a sum of two squares in 48 ways."""
+    for squared, count in ((65**2, 36), (5525, 48)):
+        row, col = np.indices((151, 151))
+        circle = (row - 75) ** 2 + (col - 75) ** 2 == squared
+        assert np.count_nonzero(circle) == count
+        labels = np.random.default_rng(0).permutation(count) + 1
+        axons = np.zeros((151, 151), dtype=np.int32)
+        axons[circle] = labels
+        assert_first_nearest(axons, tile, monkeypatch)
 
 
 @settings(max_examples=3, deadline=None, suppress_health_check=SLOW)

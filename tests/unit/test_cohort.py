@@ -8,16 +8,18 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ranvier import cohort_run
+from ranvier import cohort_run, cohort_work
 from ranvier.cohort_addresses import Addresses
 from ranvier.cohort_collect import look
 from ranvier.cohort_columns import reserved_names
@@ -42,6 +44,8 @@ from ranvier.instances import InstanceSettings
 from ranvier.jobs import MaskSet, Options
 from ranvier.pipeline import measure_masks, segment_file
 from ranvier.reading import Limits
+from ranvier.results import TABLE_ENDINGS
+from ranvier.streaming.settings import StreamSettings
 from ranvier.tables import table_csv
 from ranvier.workers import Lost
 
@@ -766,6 +770,50 @@ def test_what_is_no_cohort(tmp_path):
     with pytest.raises(SettingsError, match="places of its own"):
         RunSettings(Options(output=tmp_path))
     assert result_folder(tmp_path, "abcdef").name == "abcdef"
+
+
+def test_large_images_are_streamed(tmp_path, work, monkeypatch):
+    """Those that ranvier segment would stream: same tables, stored, resumed and refused as the others are."""
+    zarr = pytest.importorskip("zarr")
+    pixels = np.asarray(draw(PhantomSettings(shape=(96, 100), look="TEM", seed=1)).image.pixels)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, tile=(32, 32))
+    group = zarr.open_group(str(tmp_path / "b.ome.zarr"), mode="w", zarr_format=2)
+    group.create_array("0", shape=pixels.shape, chunks=(50, 50), dtype=pixels.dtype)[...] = pixels
+    axes = [{"name": name, "type": "space"} for name in "yx"]
+    scale = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1, 1]}]}
+    group.attrs.update({"multiscales": [{"axes": axes, "datasets": [scale], "version": "0.4"}]})
+    path = manifest(tmp_path, "image,id", "a.tif,a", "b.ome.zarr,b")
+    options = Options(pixel_size=0.1, inference=replace(Options().inference, views=1))
+    alone = segment_file(
+        tmp_path / "a.tif", load_model(threads=1), replace(options, output=tmp_path / "alone")
+    )
+    Image.fromarray(np.full(pixels.shape, 255, np.uint8)).save(tmp_path / "a_seg-nerve.png")
+    small = partial(cohort_work.segment_any, stream=StreamSettings(above_px=1000))
+    monkeypatch.setattr(cohort_work, "segment_any", small)
+    tally = run(path, tmp_path / "out", options=options, threads=1)
+    assert (tally.done, tally.failed) == (2, 0)
+    for record in (tmp_path / "out" / "results").glob("*/*/*_run.json"):
+        assert json.loads(record.read_text())["streaming"]["windows"] >= 1
+        stem, (labels, table) = record.name.removesuffix("_run.json"), TABLE_ENDINGS
+        mine, whole = record.with_name(stem + table), tmp_path / "alone" / f"a{table}"
+        assert mine.read_bytes() == whole.read_bytes()
+        mine, whole = record.with_name(stem + labels), tmp_path / "alone" / f"a{labels}"
+        assert np.array_equal(tifffile.imread(mine), tifffile.imread(whole))
+        assert not any(p.name.startswith(".") for p in record.parent.iterdir())
+    assert alone.summary["fibre_count"] > 0
+    before = tree(tmp_path / "out")
+    run(path, tmp_path / "again", options=options, threads=2)
+    assert tree(tmp_path / "again") == before
+    work.clear()
+    assert run(path, tmp_path / "out", options=options).skipped == 2
+    assert (work, tree(tmp_path / "out")) == ([], before)
+    group["0"][0, 0] = 255 - int(pixels[0, 0])
+    assert run(path, tmp_path / "out", options=options).computed == 1
+    assert work == ["b.ome.zarr"]
+    tally = run(path, tmp_path / "out", options=replace(options, exports=("colours",)))
+    assert tally.failed == 2
+    (first, _) = rows(tally.failures)
+    assert "not made of images that are streamed" in first["reason"]
 
 
 def test_the_embedded_model_segments_a_cohort(tmp_path, work):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import filecmp
+import hashlib
 import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +18,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from ranvier._owners import owned_name
 from ranvier._raster import Limits
 from ranvier.bundle import Field
 from ranvier.datasets.phantom import PhantomSettings, draw
@@ -41,6 +44,7 @@ from ranvier.streaming.running import MASK, segment_any, segment_streamed
 from ranvier.streaming.settings import StreamSettings
 from ranvier.streaming.sheaths import Rounds
 from ranvier.streaming.sources import ArraySource, Pick, content_sha256, part_of
+from ranvier.streaming.sparse import Sparse
 from ranvier.tiling import Box
 
 FIELD = Field(stride=16, receptive_radius=30, minimum=32)
@@ -330,6 +334,20 @@ def test_the_hash_of_a_folder_tells_its_files(tmp_path):
     assert content_sha256(tmp_path / "a") != content_sha256(tmp_path / "b")
 
 
+def test_the_hash_of_an_mrxs_tells_the_pixels_beside_it(tmp_path):
+    """The slide itself is a small picture; its pixels lie in a folder."""
+    slide, pixels = tmp_path / "a.mrxs", tmp_path / "a" / "Data0000.dat"
+    slide.write_bytes(b"1")
+    alone = content_sha256(slide)
+    assert alone == hashlib.sha256(b"1").hexdigest()
+    pixels.parent.mkdir()
+    pixels.write_bytes(b"2")
+    before = content_sha256(slide)
+    pixels.write_bytes(b"3")
+    assert len({alone, before, content_sha256(slide)}) == 3
+    assert content_sha256(tmp_path / "none.mrxs") == ""
+
+
 # Grey levels and classes
 
 
@@ -504,6 +522,24 @@ def test_a_large_overlay_is_made_smaller(tmp_path, drawn, monkeypatch):
     assert record["streaming"]["overlay_factor"] == 3
 
 
+def test_every_nth_pixel_is_found_without_keeping_the_others():
+    """100 megapixels of labels: 400 MB, of which strips of 33 MB are seen at a time."""
+
+    def read(box):
+        rows, columns = np.ogrid[box.top : box.bottom, box.left : box.right]
+        return (rows * 20_000 + columns).astype(np.int32)
+
+    sparse = Sparse(read, (5_000, 20_000))
+    tracemalloc.start()
+    found = sparse[::16, ::16]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.shape == (313, 1250)
+    row, column = np.ogrid[:5_000:16, :20_000:16]
+    assert np.array_equal(found, row * 20_000 + column)
+    assert peak < 180 << 20
+
+
 def test_files_that_do_not_fit_into_memory_are_left_out_and_said(tmp_path, drawn, monkeypatch):
     monkeypatch.setattr("ranvier.streaming.tables_out.MOST_IN_MEMORY", 3)
     _, parts = run_both(tmp_path, drawn, exports=("xlsx", "geojson"))
@@ -634,6 +670,33 @@ def test_a_killed_run_leaves_nothing_that_looks_finished(tmp_path, drawn, stage)
     assert all(p.name.startswith(".") for p in (tmp_path / "o").iterdir())
     options = Options(output=tmp_path / "o", inference=SMALL_TILES, existing="skip")
     assert segment_streamed(path, fake_model(), options, stream=EVERYTHING).status == "done"
+    assert not any(p.name.startswith(".") for p in (tmp_path / "o").iterdir())
+
+
+def test_only_what_killed_processes_left_of_the_same_results_is_deleted(tmp_path, drawn):
+    path = write_ome(tmp_path / "x.ome.tif", drawn)
+    here = owned_name().partition("@")[2].rpartition(".")[0]
+    dead, chance = 4194400, "0" * 16  # no such process: higher than numbers go
+    names = {
+        f".x.{dead}@{here}.{chance}.part": False,
+        f".x.{os.getpid()}@{here}.{chance}.part": True,
+        f".x.{os.getppid()}@{here}.{chance}.part": True,
+        f".x.{dead}@elsewhere-1.{chance}.part": True,
+        f".x.1.{dead}@{here}.{chance}.part": True,  # of another image
+        f".y.{dead}@{here}.{chance}.part": True,
+        f".x.{dead}@{here}.{chance}": True,
+        ".x.abc.part": True,
+    }
+    for name in names:
+        (tmp_path / "o" / name).mkdir(parents=True)
+        (tmp_path / "o" / name / "classes.plane").write_bytes(b"1")
+    options = Options(output=tmp_path / "o", inference=SMALL_TILES, existing="skip")
+    for status in ("done", "skipped"):
+        assert segment_streamed(path, fake_model(), options, stream=EVERYTHING).status == status
+        assert {name: (tmp_path / "o" / name).exists() for name in names} == names
+        (tmp_path / "o" / next(iter(names))).mkdir()
+    assert segment_streamed(path, fake_model(), options, stream=EVERYTHING).status == "skipped"
+    assert {name: (tmp_path / "o" / name).exists() for name in names} == names
 
 
 def test_a_full_disk_is_an_output_error(tmp_path, monkeypatch):

@@ -1,6 +1,6 @@
 """OME-Zarr and slides, read box by box.
 
-OME-Zarr, CZI and slides for OpenSlide are written here where their libraries are installed. ND2 cannot be written: a
+OME-Zarr and slides for OpenSlide are written here where their libraries are installed. ND2 cannot be written: a
 module that stands for the reader gives what it would. So do others where the libraries are missing.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -232,77 +231,12 @@ def test_parts_that_were_not_scanned_take_the_background_colour(tmp_path, drawn,
         open_source(path)
 
 
-@pytest.mark.parametrize(
-    ("name", "module"), [("s.mrxs", "openslide"), ("s.czi", "pylibCZIrw.czi"), ("s.nd2", "nd2")]
-)
+@pytest.mark.parametrize(("name", "module"), [("s.mrxs", "openslide"), ("s.nd2", "nd2")])
 def test_readers_of_slides_are_an_extra(tmp_path, monkeypatch, name, module):
     (tmp_path / name).write_bytes(b"slide")
     monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.setitem(sys.modules, module.partition(".")[0], None)
     with pytest.raises(MissingExtraError, match=r"ranvier\[slides\]"):
         open_source(tmp_path / name)
-
-
-# CZI
-
-
-def test_a_plane_of_a_czi(tmp_path, drawn):
-    czi = pytest.importorskip("pylibCZIrw.czi")
-    path = tmp_path / "x.czi"
-    planes = [drawn, 255 - drawn]
-    with czi.create_czi(str(path)) as document:
-        for channel, plane in enumerate(planes):
-            document.write(
-                data=np.ascontiguousarray(plane[..., None]),
-                plane={"C": channel},
-                location=(30, -20),
-            )
-        document.write_metadata("x", scale_x=2.5e-7, scale_y=2.5e-7)
-    pixels, shape, size, notes = opened(path, channel=1)
-    assert shape == drawn.shape
-    assert np.array_equal(pixels, planes[1][11:90, 7:131])
-    assert size.um == pytest.approx(0.25)
-    assert "channel 1 read" in notes
-    with pytest.raises(AmbiguousImageError, match="2 channels"):
-        open_source(path)
-    source = open_source(path, Pick(channel=0, level=1))
-    assert source.shape == (70, 80)
-    assert source.pixel_size.um == pytest.approx(0.5)
-    assert source.read(Box(10, 10, 30, 41)).shape == (20, 31)
-    source.close()
-
-
-def test_colours_of_a_czi_are_stored_blue_first(tmp_path, drawn, monkeypatch):
-    colour = np.stack([drawn, drawn // 2, drawn // 3], axis=2)
-
-    class Document:
-        total_bounding_box = {"T": (0, 1), "Z": (0, 1), "C": (0, 1)}  # noqa: RUF012
-        total_bounding_rectangle = SimpleNamespace(x=5, y=-3, w=160, h=140)
-        raw_metadata = "<ImageDocument><Metadata/></ImageDocument>"
-
-        def get_channel_pixel_type(self, _):
-            return "Bgr24"
-
-        def read(self, *, roi, plane, zoom):
-            assert zoom == 1
-            assert plane == {"T": 0, "Z": 0, "C": 0}
-            x, y, width, height = roi[0] - 5, roi[1] + 3, roi[2], roi[3]
-            return colour[y : y + height, x : x + width, ::-1]
-
-    @contextmanager
-    def open_czi(_):
-        yield Document()
-
-    fake_module(monkeypatch, "pylibCZIrw")
-    fake_module(monkeypatch, "pylibCZIrw.czi", open_czi=open_czi)
-    path = tmp_path / "x.czi"
-    path.write_bytes(b"czi")
-    red, _, size, _ = opened(path, channel=0)
-    assert np.array_equal(red, drawn[11:90, 7:131])
-    assert size is None
-    weighted = colour.astype(int) @ np.array([299, 587, 114])
-    luma = (weighted + 500) // 1000
-    assert np.array_equal(opened(path)[0], luma[11:90, 7:131])
 
 
 # ND2

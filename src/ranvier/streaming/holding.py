@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ranvier import _nearest
-from ranvier._nearest import FARTHEST, Holding, inside_of
+from ranvier._nearest import FARTHEST, Holding, first_nearest, inside_of
 from ranvier._runs import Runs, runs_of
 from ranvier.micrograph import MYELIN, Array
 from ranvier.streaming.pieces import find_holes
@@ -26,8 +26,6 @@ _BLOCKS = 2
 """Edge of what is looked at together, in the blocks of :mod:`ranvier._nearest`."""
 _TREES = 64
 """Tiles whose outlines are kept for the next search."""
-_TIES = 8
-"""So many equally near pixels of one tile are compared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +203,7 @@ class _Search:
             tree, edge, labels = self._tree(int(index))
             if not edge.size:
                 continue
-            found = _first_nearest(tree, edge, row, col)
+            found = first_nearest(tree, row, col)
             ways = edge[found] - np.column_stack((row, col))
             squared = (ways**2).sum(axis=1)
             place, known = edge[found], (row + to_row, col + to_col)
@@ -236,16 +234,6 @@ class _Search:
         if len(self._trees) > _TREES:
             self._trees.popitem(last=False)
         return self._trees[index]
-
-
-def _first_nearest(tree: cKDTree, edge: Array, row: Array, col: Array) -> NDArray[np.intp]:
-    """Index of the nearest pixel, and of the first in raster order of those that are equally near."""
-    points = np.column_stack((row, col))
-    found = tree.query(points, k=min(_TIES, len(edge)))[1].reshape(row.size, -1)
-    squared = ((edge[found] - points[:, None, :]) ** 2).sum(axis=2)
-    alike = squared == squared.min(axis=1, keepdims=True)
-    first: NDArray[np.intp] = np.where(alike, found, len(edge)).min(axis=1)
-    return first
 
 
 def fill_gaps(planes: HoldingPlanes, largest: float | None) -> None:

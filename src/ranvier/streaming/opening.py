@@ -9,6 +9,7 @@ from ranvier._raster import Limits
 from ranvier._signature import HEAD_BYTES, sniff
 from ranvier.errors import SettingsError
 from ranvier.reading import read
+from ranvier.streaming.czi_file import MAGIC
 from ranvier.streaming.sources import ArraySource, Pick, WindowSource
 from ranvier.streaming.tiff_source import TiffSource
 
@@ -21,7 +22,7 @@ SLIDE_ENDINGS: dict[str, Kind] = {
     ".czi": "czi",
     ".nd2": "nd2",
 }
-"""Formats that only extra readers open, by the endings of names: no one signature tells them."""
+"""Formats of slides, by the endings of names: no one signature tells most of them."""
 _ZARR_FILES = (".zattrs", ".zgroup", "zarr.json")
 
 
@@ -34,7 +35,10 @@ def kind_of(path: Path) -> Kind:
         if ending is not None and path.is_file():
             return ending
         with path.open("rb") as file:
-            return "tiff" if sniff(file.read(HEAD_BYTES)) == "TIFF" else "image"
+            head = file.read(HEAD_BYTES)
+        if head.startswith(MAGIC):
+            return "czi"
+        return "tiff" if sniff(head) == "TIFF" else "image"
     except (OSError, ValueError):  # nobody can open it, as whoever reads it will say
         return "image"
 
@@ -47,8 +51,8 @@ def open_source(
 ) -> WindowSource:
     """Open an image of any size.
 
-    TIFF of all kinds, among them OME-TIFF, SVS and NDPI, is read by tifffile; OME-Zarr, MRXS, CZI and ND2 by the
-    readers of the extras ``[zarr]`` and ``[slides]``. PNG and JPEG are read whole, within the limits.
+    TIFF of all kinds, among them OME-TIFF, SVS and NDPI, is read by tifffile, CZI by Ranvier itself; OME-Zarr, MRXS and
+    ND2 by the readers of the extras ``[zarr]`` and ``[slides]``. PNG and JPEG are read whole, within the limits.
 
     Parameters
     ----------

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ranvier._owners import is_abandoned, owned_name
 from ranvier.errors import OutputError
 from ranvier.exporting import json_bytes
 from ranvier.provenance import file_sha256
 from ranvier.results import Existing, Place, _read_run, _source_of, check_room
 from ranvier.writing import make_folder, write_atomically
 
-__all__ = ["publish_files", "work_folder"]
+__all__ = ["publish_files", "remove_left_over", "work_folder"]
+
+_PART = ".part"
 
 
 @contextmanager
@@ -29,16 +31,33 @@ def work_folder(place: Place) -> Iterator[Path]:
         It cannot be made.
     """
     make_folder(place.folder)
+    made = place.folder / f".{place.stem}.{owned_name()}{_PART}"
     try:
-        made = tempfile.mkdtemp(prefix=f".{place.stem}.", suffix=".part", dir=place.folder)
+        made.mkdir(mode=0o700)
     except OSError as error:
         raise OutputError(
             "cannot make a folder to work in", where=place.folder, seen=error.strerror
         ) from error
     try:
-        yield Path(made)
+        yield made
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def remove_left_over(place: Place) -> None:
+    """Delete the folders of work that killed processes of this machine have left beside the same results.
+
+    Those of processes that are there, of other machines and of other results stay.
+    """
+    before = f".{place.stem}."
+    with suppress(OSError):
+        for path in place.folder.iterdir():
+            name = path.name
+            if not (name.startswith(before) and name.endswith(_PART)):
+                continue
+            owned = name.removeprefix(before).removesuffix(_PART)
+            if is_abandoned(owned) and path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def publish_files(

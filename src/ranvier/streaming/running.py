@@ -26,7 +26,7 @@ from ranvier.streaming.disk_table import DiskTable
 from ranvier.streaming.measuring import measure_streamed
 from ranvier.streaming.opening import kind_of, open_source
 from ranvier.streaming.planes import Plane
-from ranvier.streaming.publishing import publish_files, work_folder
+from ranvier.streaming.publishing import publish_files, remove_left_over, work_folder
 from ranvier.streaming.pyramids import write_pyramid
 from ranvier.streaming.separating import Separated, separate_streamed
 from ranvier.streaming.settings import StreamSettings
@@ -121,6 +121,7 @@ def segment_streamed(
             },
         },
     }
+    remove_left_over(place)
     digest = content_sha256(path)
     if options.existing == "skip" and is_current(place, _identity(about, [digest], options)):
         return Outcome(path, "skipped")

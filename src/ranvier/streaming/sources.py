@@ -256,10 +256,17 @@ def no_such_level(level: int, count: int, where: Path) -> SettingsError:
 
 
 def content_sha256(path: Path) -> str:
-    """Hash of a file's bytes; of a folder's, that of the names and hashes of all its files, in order."""
-    if not path.is_dir():
-        return file_sha256(path)
+    """Hash of a file's bytes; of a folder's, that of the names and hashes of all its files, in order.
+
+    The pixels of an MRXS lie in a folder of its name beside it, and belong to it. The empty text where the file cannot
+    be read.
+    """
     total = hashlib.sha256()
+    if not path.is_dir():
+        own, pixels = file_sha256(path), path.with_suffix("")
+        if path.suffix.lower() != ".mrxs" or not own or not pixels.is_dir():
+            return own
+        return hashlib.sha256(f"{own}\n{content_sha256(pixels)}".encode()).hexdigest()
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
         total.update(f"{file.relative_to(path).as_posix()}\0{file_sha256(file)}\n".encode())
     return total.hexdigest()

@@ -24,7 +24,7 @@ from ranvier.tissue import find_tissue
 
 __all__ = ["Sparse", "figures", "overlay", "overlay_factor"]
 
-_STRIP_PX = 1 << 24
+_STRIP_PX = 1 << 23
 OVERLAY_PX = 16_000_000
 """An overlay has no more pixels than this."""
 _COUNTED = ("touches_border", "myelinated", "in_frame", "g_ratio")
@@ -45,7 +45,8 @@ class Sparse:
     def __getitem__(self, key: tuple[slice, slice]) -> Array:
         step, across = key[0].step or 1, key[1].step or 1
         height = max(step, _STRIP_PX // self.shape[1] // step * step)
-        parts = [self.read(strip)[::step, ::across] for strip in strips(self.shape, height)]
+        # Copies: a view would keep all pixels of its strip.
+        parts = [self.read(strip)[::step, ::across].copy() for strip in strips(self.shape, height)]
         return np.concatenate(parts)
 
 
