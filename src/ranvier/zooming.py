@@ -42,8 +42,8 @@ _LEAST_EDGE_PX = 64
 """The image's longer edge at the smallest zoom that is tried."""
 _FALL = 0.5
 """Larger zooms are not tried once the score is so much below the best."""
-_IN_FAVOUR_OF_1 = 0.05
-"""Zoom 1 is taken where no score is better than its own by more."""
+_IN_FAVOUR_OF_1 = {"smaller": 0.05, "larger": 0.1}
+"""By how much a smaller or larger zoom must score better than zoom 1; the larger take longer."""
 _STEPS_PER_OCTAVE = 4
 
 
@@ -64,7 +64,7 @@ class ProbeSettings:
         A number is not positive, or ``least_px`` is above ``most_px``.
     """
 
-    share: float = 0.4
+    share: float = 0.25
     least_px: int = 250_000
     most_px: int = 2_000_000
 
@@ -304,7 +304,8 @@ class _Search:
         if not scores:
             return 1.0
         best = max(scores, key=lambda octave: scores[octave])
-        if 0.0 in scores and scores[0.0] > scores[best] - _IN_FAVOUR_OF_1:
+        margin = _IN_FAVOUR_OF_1["larger" if best > 0 else "smaller"]
+        if 0.0 in scores and scores[0.0] > scores[best] - margin:
             return 1.0
         steps = round(_top(scores, best) * _STEPS_PER_OCTAVE)
         return 1.0 if abs(steps) <= 1 else 2.0 ** (steps / _STEPS_PER_OCTAVE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from typing import Any
 
 from ranvier.inference import Model
@@ -38,7 +40,9 @@ def suiting_zoom(
     if settings.zoom != "auto":
         return {"asked": settings.zoom, "chosen": settings.zoom}
     bundle = model.bundle
-    viewer = Viewer(model.backend, bundle.field, bundle.normalisation, settings)
+    # Nothing is resampled as a whole here, so no zoom is too large.
+    free = replace(settings, max_zoomed_px=sys.maxsize)
+    viewer = Viewer(model.backend, bundle.field, bundle.normalisation, free)
     choice = choose_zoom_of(source, grey, viewer, axon_px=trained_axon_px(bundle.about))
     return {**choice.as_dict(), "chosen": 1.0, "suggested": choice.zoom}
 
