@@ -43,6 +43,11 @@ def check_about(about: Any, path: Path) -> None:
             )
     if about.get("classes") != list(CLASS_NAMES):
         raise BundleFormatError("unknown classes", where=path, seen=about.get("classes"))
+    axon_px = about.get("trained_axon_px", 1)
+    if type(axon_px) not in (int, float) or not 1 <= axon_px <= 10_000:
+        raise BundleFormatError(
+            "trained_axon_px must be a number of pixels", where=path, seen=repr(axon_px)
+        )
     for part, version in (("patchwise", PATCHWISE_VERSION), ("classical", CLASSICAL_VERSION)):
         if (about["version"] == version) != (part in about):
             raise BundleFormatError(

@@ -18,9 +18,9 @@ from ranvier._mask_files import mask_file
 from ranvier.calibration import checked
 from ranvier.cohort_columns import COLUMNS, header_problems
 from ranvier.errors import DatasetError, PixelSizeError, SettingsError
-from ranvier.preprocess import zoomed_shape
 from ranvier.samples import ALL, refuse
 from ranvier.streaming.opening import kind_of
+from ranvier.tilewise import Zoom, checked_zoom
 
 __all__ = ["Entry", "Manifest", "read_manifest"]
 
@@ -44,7 +44,7 @@ class Entry:
     subject, group
         Whose tissue the image shows; empty where the manifest has no such column.
     pixel_size_um, zoom, page, channel
-        Settings of this image, before those of the command; None takes the command's.
+        Settings of this image, before those of the command; None takes the command's. The zoom may be ``auto``.
     extra
         The other columns.
     """
@@ -57,7 +57,7 @@ class Entry:
     subject: str
     group: str
     pixel_size_um: float | None
-    zoom: float | None
+    zoom: Zoom | None
     page: int | None
     channel: int | str | None
     extra: Mapping[str, str]
@@ -214,7 +214,9 @@ def _entry(
             if cell[n]
         ]
     pixel_size = _number("pixel_size_um", cell["pixel_size_um"], wrong, comma=decimal_comma)
-    zoom = _number("zoom", cell["zoom"], wrong, comma=decimal_comma)
+    zoom: Zoom | None = "auto"
+    if cell["zoom"].lower() != "auto":
+        zoom = _number("zoom", cell["zoom"], wrong, comma=decimal_comma)
     if cell["page"] and not cell["page"].isdecimal():
         wrong.append(f"page is no whole number from 0 (seen: {cell['page']})")
     page = int(cell["page"]) if cell["page"].isdecimal() else None
@@ -256,7 +258,7 @@ def _number(name: str, text: str, wrong: list[str], *, comma: bool) -> float | N
     try:
         value = float(text.replace(",", ".") if comma else text)
         if name == "zoom":
-            zoomed_shape((1, 1), value)
+            checked_zoom(value)
         else:
             checked(value, value, "option")
     except ValueError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,14 @@ from ranvier.tilewise import (
     InferenceSettings,
     Prediction,
     Progress,
+    Zoom,
     check_zoomed,
     classify,
+    fixed_zoom,
     predict,
     tile_logits,
 )
+from ranvier.zooming import choose_zoom, trained_axon_px
 
 __all__ = [
     "VIEWS",
@@ -30,6 +33,7 @@ __all__ = [
     "Model",
     "Prediction",
     "Progress",
+    "Zoom",
     "classify",
     "load_model",
     "predict",
@@ -135,9 +139,16 @@ def segment(
     model
         From :func:`load_model`; None loads the embedded generalist in f32.
     settings
-        Zoom and tile size.
+        Zoom and tile size. Zoom ``auto``, the default, is chosen by what the network sees (:mod:`ranvier.zooming`);
+        for models imported from nnU-Net and those without a network it is 1.
     progress
         Called with (pixels done, pixels in all) after each tile.
+
+    Returns
+    -------
+    Segmentation
+        ``provenance["zoom"]`` says which zoom was asked for and chosen and, where it was ``auto``, how each that was
+        tried came out.
 
     Raises
     ------
@@ -149,46 +160,71 @@ def segment(
     """
     model = model or load_model()
     settings = settings or InferenceSettings()
-    if model.bundle.patches is None:
-        if settings.faithful:
-            raise SettingsError(
-                "only models imported from nnU-Net can be run as nnU-Net runs them",
-                where="--faithful",
-                seen=model.bundle.name,
-            )
-        if model.bundle.classical is not None:
-            return _classical(micrograph, model, settings, progress)
+    bundle = model.bundle
+    if bundle.patches is None and settings.faithful:
+        raise SettingsError(
+            "only models imported from nnU-Net can be run as nnU-Net runs them",
+            where="--faithful",
+            seen=bundle.name,
+        )
+    if bundle.classical is not None:
+        return _classical(micrograph, model, settings, progress)
+    zoom = _zoomed(micrograph, model, settings)
+    seen = replace(settings, zoom=zoom["chosen"])
+    if bundle.patches is None:
         found = predict(
             micrograph,
             model.backend,
-            field=model.bundle.field,
-            settings=settings,
-            normalisation=model.bundle.normalisation,
+            field=bundle.field,
+            settings=seen,
+            normalisation=bundle.normalisation,
             progress=progress,
         )
     else:
-        found = _patched(micrograph, model, settings, progress)
+        found = _patched(micrograph, model, seen, progress)
     provenance = {
         **model.description,
         "inference": asdict(settings),
+        "zoom": zoom,
         "input_sha256": micrograph.sha256,
     }
-    if model.bundle.patches is not None:
+    if zoom["chosen"] != settings.zoom and zoom["chosen"] != 1:
+        provenance["notes"] = (
+            f"zoom {zoom['chosen']:.3g} chosen, at which the model sees fibres as in training "
+            "(--zoom 1 shows images as they are)",
+        )
+    if bundle.patches is not None:
         provenance["window"] = asdict(FAITHFUL if settings.faithful else FAST)
         provenance["shown"] = "colour" if _sees_colour(micrograph, model) else "grey"
     return Segmentation(found.classes, micrograph.pixel_size, provenance, found.confidence)
+
+
+def _zoomed(micrograph: Micrograph, model: Model, settings: InferenceSettings) -> dict[str, Any]:
+    """The zoom that was asked for and the one that is taken, as they are recorded."""
+    if settings.zoom != "auto":
+        return {"asked": settings.zoom, "chosen": settings.zoom}
+    if model.bundle.patches is not None:
+        return {"asked": "auto", "chosen": 1.0}
+    return choose_zoom(
+        micrograph.pixels,
+        model.backend,
+        field=model.bundle.field,
+        settings=settings,
+        normalisation=model.bundle.normalisation,
+        axon_px=trained_axon_px(model.bundle.about),
+    ).as_dict()
 
 
 def _classical(
     micrograph: Micrograph, model: Model, settings: InferenceSettings, progress: Progress | None
 ) -> Segmentation:
     """As :func:`segment`, by a model without a network: it has no confidence."""
-    if settings.zoom != 1:
+    if settings.zoom not in (1, "auto"):
         raise SettingsError(
             "this model finds the scale itself, and takes no zoom",
             where="--zoom",
             seen=settings.zoom,
-            fix="Leave it at 1; a model's folder can set sheath_px",
+            fix="Leave it out; a model's folder can set sheath_px",
         )
     from ranvier.classical import find_fibres
 
@@ -196,6 +232,7 @@ def _classical(
     provenance = {
         **model.description,
         "input_sha256": micrograph.sha256,
+        "zoom": {"asked": settings.zoom, "chosen": 1.0},
         "found": {"polarity": found.polarity, "sheath_px": found.sheath_px},
         "notes": found.notes,
     }
@@ -217,7 +254,8 @@ def _patched(
     plan = model.bundle.patches
     if plan is None:
         raise SettingsError("this model is not shown patches", where=model.bundle.folder)
-    check_zoomed(zoomed_shape(micrograph.shape, settings.zoom), micrograph, settings)
+    zoom = fixed_zoom(settings)
+    check_zoomed(zoomed_shape(micrograph.shape, zoom), micrograph, settings)
     colour = micrograph.colour if _sees_colour(micrograph, model) else None
     return Prediction(
         *predict_patchwise(
@@ -225,7 +263,7 @@ def _patched(
             model.backend,
             plan,
             window=FAITHFUL if settings.faithful else FAST,
-            zoom=settings.zoom,
+            zoom=zoom,
             progress=progress,
         )
     )

@@ -75,6 +75,8 @@ def segment_file(
     ) as early:
         early.masks()
         found = _measured(work, segmentation, nerve, early=early, pixels=micrograph.pixels)
+        zoom = segmentation.provenance["zoom"]
+        found = replace(found, summary={**found.summary, "zoom": zoom["chosen"]}, zoom=zoom)
         clock.lap("measuring")
         files = _files(
             found, options, early=early, shown=micrograph.pixels, classes=segmentation.classes
@@ -143,6 +145,7 @@ class _Found:
     fibres: Fibres
     summary: Mapping[str, Any]
     fascicles: Fascicles | None = None
+    zoom: Mapping[str, Any] | None = None
 
 
 def _nerve_mask(folder: Path, stem: str, options: Options) -> _Nerve:
@@ -273,6 +276,7 @@ def _published(work: _Work, files: Mapping[str, bytes], found: _Found) -> Outcom
         "identity": _identity(work.about, [m.sha256 for m in work.read], options),
         "units": "px" if size is None else "um",
         "summary": found.summary,
+        **({} if found.zoom is None else {"zoom": dict(found.zoom)}),
         **({} if found.fascicles is None else {"fascicles": dict(found.fascicles.totals)}),
         "versions": versions(),
         "started": work.clock.started,

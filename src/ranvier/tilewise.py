@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,10 @@ VIEWS: dict[int, tuple[tuple[int, int], ...]] = {
 """Number of views to the steps along rows and columns with which each is read: as it is, turned, mirrored."""
 
 
+Zoom = float | Literal["auto"]
+"""A factor; or ``auto``, which lets what the network sees choose one (:mod:`ranvier.zooming`)."""
+
+
 @dataclass(frozen=True)
 class InferenceSettings:
     """How a micrograph is shown to the network.
@@ -41,7 +46,8 @@ class InferenceSettings:
     Attributes
     ----------
     zoom
-        The image is resampled by this factor first; results are at the input's own pixels. 1: as it is.
+        The image is resampled by this factor first; results are at the input's own pixels. 1: as it is. ``auto``:
+        by the factor at which the network sees fibres as it was trained to.
     views
         1: the image as it is; 2: and turned by 180 degrees; 4: and mirrored both ways. Their logits are averaged.
         Of no meaning to models that are shown patches of one size.
@@ -53,18 +59,53 @@ class InferenceSettings:
         Only for models that are shown patches: lay them as nnU-Net does (:mod:`ranvier.patchwise`), not the fast way.
     """
 
-    zoom: float = 1.0
+    zoom: Zoom = "auto"
     views: int = 2
     max_tile_px: int = 1800 * 1800
     max_zoomed_px: int = 200_000_000
     faithful: bool = False
 
     def __post_init__(self) -> None:
-        zoomed_shape((1, 1), self.zoom)
+        if self.zoom != "auto":
+            checked_zoom(self.zoom)
         if self.views not in VIEWS:
             raise SettingsError("views must be 1, 2 or 4", where="--views", seen=self.views)
         if self.max_tile_px < 1:
             raise SettingsError("max_tile_px must be positive", seen=self.max_tile_px)
+
+
+def checked_zoom(zoom: object) -> float:
+    """A zoom that is a number within ZOOM_RANGE.
+
+    Raises
+    ------
+    SettingsError
+        It is not.
+    """
+    if not isinstance(zoom, int | float) or isinstance(zoom, bool):
+        raise SettingsError(
+            "the zoom must be a number, or auto", where="--zoom", seen=repr(zoom), fix="Choose auto"
+        )
+    zoomed_shape((1, 1), zoom)
+    return float(zoom)
+
+
+def fixed_zoom(settings: InferenceSettings) -> float:
+    """The zoom of settings in which it is chosen.
+
+    Raises
+    ------
+    SettingsError
+        It is still ``auto``.
+    """
+    if settings.zoom == "auto":
+        raise SettingsError(
+            "the zoom is not chosen yet",
+            where="--zoom",
+            seen="auto",
+            fix="Use ranvier.segment, choose one with ranvier.zooming.choose_zoom, or give a number",
+        )
+    return settings.zoom
 
 
 def tile_logits(
@@ -165,19 +206,25 @@ def predict(
     backend, field
         The network and its geometry.
     settings
-        Zoom and tile size.
+        Zoom, a number here, and tile size; None is zoom 1.
     normalisation
         What the network was trained on.
     progress
         Called after each tile.
+
+    Raises
+    ------
+    SettingsError
+        The zoom is not a number, or makes the image too large.
     """
-    settings = settings or InferenceSettings()
+    settings = settings or InferenceSettings(zoom=1.0)
+    zoom = fixed_zoom(settings)
     grey = statistics(micrograph.pixels)
     classes = np.zeros(micrograph.shape, dtype=np.uint8)
     confidence = np.full(micrograph.shape, 255, dtype=np.uint8)
     if grey.is_flat:
         return Prediction(classes, confidence)
-    pixels, shape = micrograph.pixels, zoomed_shape(micrograph.shape, settings.zoom)
+    pixels, shape = micrograph.pixels, zoomed_shape(micrograph.shape, zoom)
     zooms = shape != micrograph.shape
     if zooms:
         check_zoomed(shape, micrograph, settings)
@@ -216,7 +263,7 @@ def check_zoomed(
         raise SettingsError(
             "the image would become too large",
             where=micrograph.path or "--zoom",
-            seen=f"{shape[0]} x {shape[1]} pixels at zoom {settings.zoom:g}",
+            seen=f"{shape[0]} x {shape[1]} pixels at zoom {fixed_zoom(settings):g}",
             fix=f"Choose a zoom that keeps it below {settings.max_zoomed_px:,} pixels, or crop it",
         )
 

@@ -229,6 +229,8 @@ def test_options_reach_the_result(run, sem, tmp_path):
     assert record["inputs"][0]["pixel_size_source"] == "option"
     assert record["inputs"][0]["pixel_size_um"] == 0.25
     assert record["settings"]["inference"]["zoom"] == 0.8
+    assert record["zoom"] == {"asked": 0.8, "chosen": 0.8}
+    assert record["summary"]["zoom"] == 0.8
     assert record["settings"]["inference"]["views"] == 1
     assert record["backend"]["precision"] == "int8"
     assert record["backend"]["threads"] == "1"
@@ -236,6 +238,30 @@ def test_options_reach_the_result(run, sem, tmp_path):
     assert record["summary"]["small_axons_left_out"] > 0
     assert "smaller than --min-axon-area" in out
     assert min(float(r["axon_area_um2"]) for r in rows) >= 60 * 0.25**2 - 1e-9
+
+
+def test_the_zoom_is_chosen_recorded_and_shown_where_it_is_not_1(run, sem, tmp_path):
+    large = tmp_path / "large.png"
+    image = Image.open(sem)
+    image.resize((3 * image.width, 3 * image.height), Image.Resampling.BICUBIC).save(large)
+    results = tmp_path / "o"
+    code, out, _ = run("segment", sem, large, "-o", results, "--views", "1")
+    assert code == 0
+    small, big = (json.loads((results / f"{n}_run.json").read_text()) for n in ("sem", "large"))
+    assert small["settings"]["inference"]["zoom"] == big["settings"]["inference"]["zoom"] == "auto"
+    assert small["zoom"]["chosen"] == small["summary"]["zoom"] == 1
+    assert 0.2 < big["zoom"]["chosen"] == big["summary"]["zoom"] < 0.6
+    assert {"zoom", "score", "closure", "confidence", "axon_px"} <= set(
+        big["zoom"]["candidates"][0]
+    )
+    assert out.count("note: zoom") == 1
+    assert f"note: zoom {big['zoom']['chosen']:.3g} chosen" in out
+    mask = np.asarray(Image.open(results / "large_seg-axonmyelin.png"))
+    assert mask.shape == (3 * image.height, 3 * image.width)
+    before = (results / "large_run.json").read_bytes()
+    code, out, _ = run("segment", large, "-o", results, "--views", "1", "--skip-existing")
+    assert (code, (results / "large_run.json").read_bytes()) == (0, before)
+    assert "skipped" in out
 
 
 @pytest.mark.parametrize(
@@ -259,7 +285,13 @@ def test_bad_options_are_one_clear_error(run, sem, arguments, message):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["segment"], ["segment", "--nonsense"], ["segment", "x", "--precision", "f64"]],
+    [
+        [],
+        ["segment"],
+        ["segment", "--nonsense"],
+        ["segment", "x", "--zoom", "large"],
+        ["segment", "x", "--precision", "f64"],
+    ],
 )
 def test_wrong_usage_ends_with_2(run, arguments):
     code, out, _ = run(*arguments)

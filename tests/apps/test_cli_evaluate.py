@@ -122,6 +122,8 @@ def test_the_embedded_model_and_a_renamed_one(run, data, generalist, tmp_path):
     assert "TRAINED" not in said
     record = json.loads((out / "run.json").read_text())
     assert record["models"][1]["inference"]["views"] == 1
+    assert record["models"][1]["inference"]["zoom"] == "auto"
+    assert [len(m["zooms"]) for m in record["models"]] == [1, 1]
     assert record["models"][1]["model"]["name"] == "generalist"
 
 

@@ -29,7 +29,7 @@ def image(tmp_path_factory):
 def test_streamed_and_whole_are_the_same(image, tmp_path, run):
     level = tmp_path / "level.tif"
     tifffile.imwrite(level, read_level(image), photometric="minisblack")
-    size = ("--pixel-size", "0.2")
+    size = ("--pixel-size", "0.2", "--zoom", "1")
     code, out, _ = run("segment", level, "-o", tmp_path / "a", "--stream", "never", *size)
     assert code == 0
     code, out, _ = run("segment", level, "-o", tmp_path / "b", "--stream", "always", *size)

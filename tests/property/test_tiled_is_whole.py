@@ -34,7 +34,7 @@ def logits_of(model, pixels, limit, views=1):
         grey,
         model.backend,
         field=model.bundle.field,
-        settings=InferenceSettings(max_tile_px=limit, views=views),
+        settings=InferenceSettings(zoom=1.0, max_tile_px=limit, views=views),
     ):
         out[(slice(None), *box.within(everything))] = logits
         tiles += 1
@@ -79,7 +79,7 @@ def test_a_halo_below_the_receptive_radius_would_show(model, pixels):
         statistics(pixels),
         model.backend,
         field=narrow,
-        settings=InferenceSettings(max_tile_px=300 * 300, views=1),
+        settings=InferenceSettings(zoom=1.0, max_tile_px=300 * 300, views=1),
     ):
         out[(slice(None), *box.within(everything))] = logits
     assert not np.array_equal(whole, out)

@@ -39,7 +39,7 @@ from ranvier.errors import (
     SettingsError,
 )
 from ranvier.groups import summarise_groups
-from ranvier.inference import load_model
+from ranvier.inference import InferenceSettings, load_model
 from ranvier.instances import InstanceSettings
 from ranvier.jobs import MaskSet, Options
 from ranvier.pipeline import measure_masks, segment_file
@@ -310,10 +310,19 @@ def test_rows_settings_go_before_the_commands(home):
     assert own.fascicles.samefile(home / "n1.png")
     assert (common.pixel_size, common.inference.zoom, common.page, common.channel) == (
         0.1,
-        1.0,
+        "auto",
         1,
         "x",
     )
+
+
+def test_a_row_may_leave_the_zoom_to_the_model(home):
+    path = manifest(home, "id,image,zoom", "a,n0.png,Auto", "b,n0.png,1", "c,n0.png,")
+    given = Options(inference=InferenceSettings(zoom=2.0))
+    units = plan_of(path, given).units
+    assert [unit.options.inference.zoom for unit in units] == ["auto", 1.0, 2.0]
+    assert len({unit.request for unit in units}) == 3
+    assert json.loads(plan_of(path, given).content)["rows"][0]["zoom"] == "auto"
 
 
 def key(path: Path, options: Options | None = None) -> str:
@@ -824,7 +833,9 @@ def test_the_embedded_model_segments_a_cohort(tmp_path, work):
     options = Options(inference=replace(Options().inference, views=1))
     assert run(path, out, options=options, threads=1).done == 2
     records = [json.loads(p.read_text()) for p in (out / "results").glob("*/*/*_run.json")]
-    assert sorted(r["settings"]["inference"]["zoom"] for r in records) == [1.0, 2.0]
+    assert {r["settings"]["inference"]["zoom"] for r in records} == {"auto", 2.0}
+    assert {r["zoom"]["asked"] for r in records} == {"auto", 2.0}
+    assert all(r["zoom"]["chosen"] == r["summary"]["zoom"] for r in records)
     assert all("threads" not in r["backend"] for r in records)
     alone = segment_file(
         tmp_path / "t0.png", load_model(threads=1), replace(options, output=tmp_path / "alone")
@@ -833,7 +844,7 @@ def test_the_embedded_model_segments_a_cohort(tmp_path, work):
         folder
         for folder in (out / "results").glob("*/*")
         if json.loads(next(folder.glob("*_run.json")).read_text())["settings"]["inference"]["zoom"]
-        == 1
+        == "auto"
     ]
     for file in alone.outputs[:-1]:
         ending = file.name.removeprefix("t0")

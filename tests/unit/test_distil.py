@@ -46,7 +46,7 @@ TINY = (
     "[network]\nchannels = [8, 8]\n[schedule]\nsteps = 2\nbatch = 2\npatch = 64\nvalidate_every_steps = 2\n"
     "precision = 'f32'\n"
 )
-QUICK = DistilSettings(inference=InferenceSettings(views=1))
+QUICK = DistilSettings(inference=InferenceSettings(zoom=1.0, views=1))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -147,7 +147,7 @@ def test_a_patch_with_probabilities_is_the_patch_that_it_was(folds):
 def test_a_teacher_says_what_users_would_see(phantom):
     torch.manual_seed(0)
     network = make_network(RECIPE.network).eval()
-    view = InferenceSettings(views=2, max_tile_px=128 * 128)
+    view = InferenceSettings(zoom=1.0, views=2, max_tile_px=128 * 128)
     planes = probabilities(phantom.image, network, RECIPE, view)
     assert planes.dtype == np.uint8
     rest = 255 - planes.sum(axis=0, dtype=int)

@@ -22,7 +22,7 @@ from ranvier.training.gates import GateSettings, gate_images, pass_gates
 from ranvier.training.network import make_network
 from ranvier.training.recipe import NetworkSettings, Recipe
 
-FAST = GateSettings(images_per_source=1, inference=InferenceSettings(views=1))
+FAST = GateSettings(images_per_source=1, inference=InferenceSettings(zoom=1.0, views=1))
 
 
 @pytest.fixture(scope="module")

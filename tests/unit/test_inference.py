@@ -42,7 +42,10 @@ def test_every_pixel_gets_its_own_class(shape, dtype, limit):
     pixels[0, 0], pixels[-1, -1] = 0, 200
     backend = FakeBackend()
     classes = classify(
-        from_array(pixels), backend, field=FIELD, settings=InferenceSettings(max_tile_px=limit)
+        from_array(pixels),
+        backend,
+        field=FIELD,
+        settings=InferenceSettings(zoom=1.0, max_tile_px=limit),
     )
     assert classes.dtype == np.uint8
     assert np.array_equal(classes, np.where(pixels > statistics(pixels).mean, 2, 0))
@@ -82,7 +85,7 @@ def test_views_are_turned_back_before_they_are_averaged(views):
     backend = LopsidedBackend()
     field = Field(stride=32, receptive_radius=60, minimum=32)
     grey = statistics(pixels)
-    settings = InferenceSettings(views=views)
+    settings = InferenceSettings(zoom=1.0, views=views)
     ((_, logits),) = tile_logits(pixels, grey, backend, field=field, settings=settings)
     assert len(backend.shapes) == views
     lean = logits[2] - (pixels - grey.mean) / grey.std
@@ -102,7 +105,7 @@ def test_a_blank_image_has_no_fibre(value):
 
 def test_progress_ends_at_the_whole():
     seen = []
-    settings = InferenceSettings(max_tile_px=200 * 200)
+    settings = InferenceSettings(zoom=1.0, max_tile_px=200 * 200)
     pixels = np.random.default_rng(0).integers(0, 255, (300, 310)).astype(np.uint8)
     classify(
         from_array(pixels),

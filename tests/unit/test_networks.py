@@ -291,12 +291,14 @@ def test_a_rescaling_bundle_gives_what_the_network_gives_on_rescaled_pixels(pape
         statistics(pixels),
         backend,
         field=bundle.field,
-        settings=InferenceSettings(views=1),
+        settings=InferenceSettings(zoom=1.0, views=1),
         normalisation=bundle.normalisation,
     )
     assert np.abs(found - expected).max() < 1e-2 * np.ptp(expected)  # weights are in 16 bits
     model = load_model(bundle.folder)
-    classes = segment(from_array(pixels), model, settings=InferenceSettings(views=1)).classes
+    classes = segment(
+        from_array(pixels), model, settings=InferenceSettings(zoom=1.0, views=1)
+    ).classes
     assert (classes == expected.argmax(axis=0)).mean() > 0.99
 
 
@@ -314,7 +316,7 @@ def test_segment_shows_the_network_what_the_bundle_says(paper):
             return np.zeros((1, 3, *tiles.shape[2:]), dtype=np.float32)
 
     pixels = np.random.default_rng(0).integers(40, 200, (128, 192)).astype(np.uint8)
-    segment(from_array(pixels), Model(bundle, Spy()), settings=InferenceSettings(views=1))
+    segment(from_array(pixels), Model(bundle, Spy()), settings=InferenceSettings(zoom=1.0, views=1))
     assert np.array_equal(seen[0][0, 0], rescale(pixels, statistics(pixels)))
 
 

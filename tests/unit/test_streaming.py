@@ -48,7 +48,7 @@ from ranvier.streaming.sparse import Sparse
 from ranvier.tiling import Box
 
 FIELD = Field(stride=16, receptive_radius=30, minimum=32)
-SMALL_TILES = InferenceSettings(max_tile_px=170 * 170)
+SMALL_TILES = InferenceSettings(zoom=1.0, max_tile_px=170 * 170)
 EVERYTHING = StreamSettings(
     when="always",
     blank=BlankSettings(skip=False),
@@ -80,6 +80,7 @@ def fake_model(**more):
         classical=None,
         field=FIELD,
         normalisation="image-standardisation",
+        about={},
         folder="nowhere",
     )
     return Model(SimpleNamespace(**{**vars(bundle), **more}), ThresholdBackend())
@@ -379,7 +380,7 @@ def test_classes_and_confidence_are_those_of_the_whole(tmp_path, drawn, normalis
         from_array(drawn),
         model.backend,
         field=FIELD,
-        settings=InferenceSettings(),
+        settings=InferenceSettings(zoom=1.0),
         normalisation=normalisation,
     )
     seen, classes, confidence = classified(

@@ -99,7 +99,7 @@ def experiment(
     trained = train_missing(planned, material, output, device=device, report=click.echo)
     if not leads():
         return 0
-    settings = JudgeSettings(precision, threads, InferenceSettings(views=int(views)))
+    settings = JudgeSettings(precision, threads, InferenceSettings(zoom=1.0, views=int(views)))
     judged = judge(planned, material, trained, output, settings=settings, report=click.echo)
     chosen = {
         "--precision": precision if precision != "f32" else "",

@@ -16,6 +16,24 @@ if TYPE_CHECKING:
 EXPORTS = ("xlsx", "parquet", "geojson", "rois", "colours")
 """Kinds of export; a test compares them with ranvier.exporting, which would be slow to load here."""
 
+
+class ZoomType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A number, or ``auto``; its range is checked with the settings."""
+
+    name = "zoom"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | str:
+        """Read it."""
+        if str(value).lower() == "auto":
+            return "auto"
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor auto", param, ctx)
+
+
 _PLACES = [
     click.option(
         "-o",
@@ -141,11 +159,12 @@ _FILES = [
 _SEEING = [
     click.option(
         "--zoom",
-        type=float,
-        default=1.0,
+        type=ZoomType(),
+        default="auto",
         show_default=True,
-        metavar="F",
-        help="Show images to the model enlarged (above 1) or shrunk (below 1).",
+        metavar="auto|F",
+        help="Show images to the model enlarged (above 1), shrunk (below 1) or as they are (1); auto chooses for each "
+        "image the zoom at which its fibres look as in training.",
     ),
     click.option(
         "--views",

@@ -29,6 +29,7 @@ from ranvier.scoring.contenders import Trained as Known
 from ranvier.scoring.mask_folder import MasksContender
 from ranvier.scoring.running import Report, ScoreSettings, score
 from ranvier.scoring.scores import Result, Scores
+from ranvier.tilewise import fixed_zoom
 from ranvier.writing import make_folder, write_atomically
 
 _GREY = np.array([0, 127, 255], np.uint8)
@@ -44,12 +45,13 @@ class JudgeSettings:
     precision, threads
         As for :func:`ranvier.load_model`.
     inference
-        Views, zoom and tile size.
+        Views, zoom and tile size. The default is zoom 1, so that a table tells how models cope with images as they
+        are, whatever their resolution.
     """
 
     precision: Precision = "f32"
     threads: int | None = None
-    inference: InferenceSettings = field(default_factory=InferenceSettings)
+    inference: InferenceSettings = field(default_factory=lambda: InferenceSettings(zoom=1.0))
 
 
 class Remembering:
@@ -81,7 +83,7 @@ class Remembering:
         self.name, self._make, self._settings = name, make, settings
         opened = open_bundle(bundle)
         self.sha256, self._about = opened.sha256, opened.about
-        views, zoom = settings.inference.views, settings.inference.zoom
+        views, zoom = settings.inference.views, fixed_zoom(settings.inference)
         key = f"{self.sha256[:16]}-{settings.precision}-{views}-{zoom:g}"
         self._folder = folder / key
         self._contender: Contender | None = None

@@ -160,11 +160,14 @@ class ModelContender:
         From :func:`ranvier.load_model`.
     settings
         How images are shown to it.
+    zooms
+        Filled while it works: ``source/name`` of each image to the zoom that was chosen, where that was left to it.
     """
 
     name: str
     model: Model
     settings: InferenceSettings = field(default_factory=InferenceSettings)
+    zooms: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def load(
@@ -193,11 +196,12 @@ class ModelContender:
 
     @property
     def about(self) -> Mapping[str, Any]:
-        """Model, backend and settings."""
+        """Model, backend and settings, and the zooms that were chosen so far."""
         return {
             "kind": "model",
             **self.model.description,
             "inference": asdict(self.settings),
+            **({"zooms": dict(self.zooms)} if self.zooms else {}),
         }
 
     @property
@@ -217,7 +221,10 @@ class ModelContender:
             colour = read(image.image, pixel_size=1.0, keep_colour=True).colour
             if colour is not None and colour.shape[:2] == micrograph.shape:
                 micrograph = replace(micrograph, colour=colour)
-        return segment(micrograph, self.model, settings=self.settings).classes
+        found = segment(micrograph, self.model, settings=self.settings)
+        if self.settings.zoom == "auto":
+            self.zooms[_key(image)] = found.provenance["zoom"]["chosen"]
+        return found.classes
 
 
 @dataclass(frozen=True, eq=False)

@@ -88,7 +88,7 @@ def check_model(model: Model, settings: InferenceSettings) -> None:
     Raises
     ------
     SettingsError
-        It must be shown patches or see the whole image, or a zoom is asked for.
+        It must be shown patches or see the whole image, or a zoom other than 1 is asked for by number.
     """
     if model.bundle.patches is not None or model.bundle.classical is not None:
         raise SettingsError(
@@ -96,7 +96,7 @@ def check_model(model: Model, settings: InferenceSettings) -> None:
             where=model.bundle.name,
             fix="Use a model with a network made by Ranvier, or cut the image and use --stream never",
         )
-    if settings.zoom != 1 or settings.faithful:
+    if settings.zoom not in (1, "auto") or settings.faithful:
         raise SettingsError(
             "images that are streamed are shown to the model as they are",
             where="--zoom, --faithful",

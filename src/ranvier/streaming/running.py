@@ -32,6 +32,7 @@ from ranvier.streaming.separating import Separated, separate_streamed
 from ranvier.streaming.settings import StreamSettings
 from ranvier.streaming.sources import Pick, WindowSource, content_sha256, part_of
 from ranvier.streaming.sparse import figures, overlay, overlay_factor
+from ranvier.streaming.suiting import suiting_zoom, warning_of
 from ranvier.streaming.tables_out import (
     check_room_in_memory,
     write_csv,
@@ -189,6 +190,7 @@ def _streamed(
             blank=job.stream.blank,
             progress=progress,
         )
+        zoom = suiting_zoom(source, model, seen.grey, options.inference)
         clock.lap("segmenting")
         found = separate_streamed(
             classes,
@@ -207,13 +209,14 @@ def _streamed(
             confidence=confidence,
             window=job.stream.crop_px,
         )
-        summary = figures(found, table, source, options.summary)
+        summary = {**figures(found, table, source, options.summary), "zoom": zoom["chosen"]}
         clock.lap("measuring")
         files, left_out = _files(job, classes, found, table, folder=folder, summary=summary)
         clock.lap("exporting")
-        notes = _notes(job, seen, too_large=too_large, left_out=left_out)
+        notes = _notes(job, seen, zoom, too_large=too_large, left_out=left_out)
         kept = Place(place.folder, place.stem, tuple(files))
         run = _record(job, seen, summary, notes=notes, too_large=too_large, left_out=left_out)
+        run["zoom"] = zoom
         outputs = publish_files(files, run, place=kept, existing=options.existing)
     size = source.pixel_size
     return Outcome(
@@ -272,7 +275,7 @@ def _files(
 
 
 def _notes(
-    job: _Job, seen: Seen, *, too_large: int, left_out: Mapping[str, str]
+    job: _Job, seen: Seen, zoom: dict[str, Any], *, too_large: int, left_out: Mapping[str, str]
 ) -> tuple[str, ...]:
     """What the user is told."""
     rows, columns = job.source.shape
@@ -282,6 +285,8 @@ def _notes(
         notes.append(
             f"{seen.blank_windows} blank windows ({share:.1%} of the image) not shown to the network"
         )
+    if (warning := warning_of(zoom)) is not None:
+        notes.append(warning)
     factor = overlay_factor(job.source.shape)
     if factor > 1:
         notes.append(f"overlay {factor} times smaller than the image")

@@ -21,6 +21,7 @@ from ranvier.bundle import (
 from ranvier.datasets.annotated import Annotated
 from ranvier.datasets.folds import Split
 from ranvier.errors import BundleError, MissingExtraError, OutputExistsError, SettingsError
+from ranvier.training.axon_size import trained_axon_px
 from ranvier.training.card import CARD, card, data_facts, limits
 from ranvier.training.checkpoint import Checkpoint, load_checkpoint
 from ranvier.training.gates import GateSettings, pass_gates
@@ -201,12 +202,14 @@ def write_bundle(made: Product, folder: Path, *, name: str, settings: ExportSett
 def _about(made: Product, name: str) -> dict[str, Any]:
     data = data_facts(made.split)
     validation = made.summary["validation"]
+    axon_px = trained_axon_px(made.split.train)
     return {
         "name": name,
         "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "normalisation": made.recipe.input.scheme,
         "field": asdict(field_of(made.recipe.network)),
         "golden": GOLDEN,
+        **({} if axon_px is None else {"trained_axon_px": round(axon_px, 1)}),
         "training": {**made.summary, **_hashes(made.split.train)},
         "data": data,
         "how_scored": made.how_scored,

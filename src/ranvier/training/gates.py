@@ -37,13 +37,13 @@ class GateSettings:
     images_per_source
         At most so many, evenly spread over those that are given.
     inference
-        How images are shown to the network; the default is what users get.
+        How images are shown to the network: as they are by default, in two views.
     """
 
     dice_drop: float = 0.002
     g_ratio_bias: float = 0.002
     images_per_source: int = 8
-    inference: InferenceSettings = field(default_factory=InferenceSettings)
+    inference: InferenceSettings = field(default_factory=lambda: InferenceSettings(zoom=1.0))
 
     def __post_init__(self) -> None:
         for name in ("dice_drop", "g_ratio_bias"):

@@ -44,7 +44,7 @@ class DistilSettings:
     """
 
     hard_weight: float = 0.5
-    inference: InferenceSettings = field(default_factory=InferenceSettings)
+    inference: InferenceSettings = field(default_factory=lambda: InferenceSettings(zoom=1.0))
 
     def __post_init__(self) -> None:
         if not 0 <= self.hard_weight <= 1:

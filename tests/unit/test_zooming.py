@@ -1,0 +1,383 @@
+"""The zoom that is chosen: right for drawn fibres of any size, within its budget, the same each time, and recorded."""
+
+from __future__ import annotations
+
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ranvier._bundle_contract import check_about
+from ranvier._zoom_looks import AXON_PX, Look, look_of
+from ranvier._zoom_windows import HeldPixels, places, windows
+from ranvier.bundle import Field, embedded
+from ranvier.datasets.phantom import PhantomSettings, draw
+from ranvier.errors import BundleFormatError, SettingsError
+from ranvier.inference import InferenceSettings, load_model, segment
+from ranvier.preprocess import GreyStatistics, statistics
+from ranvier.reading import from_array
+from ranvier.streaming.sources import ArraySource
+from ranvier.streaming.suiting import suiting_zoom, warning_of
+from ranvier.tilewise import predict
+from ranvier.tiling import Box
+from ranvier.training.axon_size import trained_axon_px as of_images
+from ranvier.zooming import ProbeSettings, Viewer, choose_zoom, choose_zoom_of, trained_axon_px
+
+FIELD = Field(stride=16, receptive_radius=30, minimum=32)
+UM = 0.08
+"""Size of a pixel at which the phantom's axons are as wide as those of the training."""
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model(threads=2)
+
+
+def drawn(scale):
+    """The same tissue, seen with pixels so many times finer."""
+    edge = round(256 * scale)
+    return draw(
+        PhantomSettings(
+            shape=(edge, edge), pixel_size_um=UM / scale, look="SEM", seed=1, diameter_min_um=1.0
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def phantoms():
+    return {scale: drawn(scale) for scale in (0.5, 1, 3)}
+
+
+def chosen(pixels, model, **more):
+    bundle = model.bundle
+    return choose_zoom(
+        pixels,
+        model.backend,
+        field=bundle.field,
+        settings=InferenceSettings(),
+        normalisation=bundle.normalisation,
+        **more,
+    )
+
+
+def true_axon_px(phantom):
+    area = np.sort(np.bincount(phantom.axons.ravel())[1:])
+    area = area[area > 0]
+    middle = area[np.searchsorted(np.cumsum(area), area.sum() / 2)]
+    return 2 * math.sqrt(middle / math.pi)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1, 3])
+def test_the_zoom_is_what_the_size_of_the_fibres_needs(phantoms, model, scale):
+    phantom = phantoms[scale]
+    choice = chosen(phantom.image.pixels, model)
+    needed = AXON_PX / true_axon_px(phantom)
+    assert needed / 1.6 <= choice.zoom <= needed * 1.6
+    assert (choice.zoom == 1) == (scale == 1)
+    assert choice.best_score > -1
+
+
+def test_the_same_each_time(phantoms, model):
+    pixels = phantoms[0.5].image.pixels
+    assert chosen(pixels, model) == chosen(pixels.copy(), model)
+
+
+def test_grey_levels_of_any_range_give_the_same_zoom(phantoms, model):
+    pixels = phantoms[3].image.pixels
+    assert chosen(pixels.astype(np.uint16) * 200 + 9, model).zoom == chosen(pixels, model).zoom
+
+
+def test_results_lie_where_they_are_seen(phantoms, model):
+    small, large = (phantoms[s].image.pixels for s in (1, 3))
+    found = segment(from_array(large), model)
+    assert found.shape == large.shape
+    assert found.confidence.shape == large.shape
+    zoom = found.provenance["zoom"]
+    assert zoom["asked"] == "auto"
+    assert 0.2 < zoom["chosen"] < 0.6
+    assert found.provenance["inference"]["zoom"] == "auto"
+    assert "zoom 0." in found.provenance["notes"][0]
+    truth = phantoms[3].classes == 2
+    overlaps = {
+        shift: np.count_nonzero(np.roll(found.classes == 2, shift, (0, 1)) & truth)
+        for shift in ((0, 0), (3, 0), (-3, 0), (0, 3), (0, -3))
+    }
+    assert max(overlaps, key=overlaps.get) == (0, 0)
+    twice = 2 * overlaps[0, 0] / (np.count_nonzero(found.classes == 2) + np.count_nonzero(truth))
+    assert twice > 0.85
+    as_is = segment(from_array(small), model)
+    assert as_is.provenance["zoom"]["chosen"] == 1
+    assert "notes" not in as_is.provenance
+    told = segment(from_array(small), model, settings=InferenceSettings(zoom=1))
+    assert told.provenance["zoom"] == {"asked": 1, "chosen": 1}
+    assert np.array_equal(as_is.classes, told.classes)
+
+
+def test_a_record_of_what_was_tried(phantoms, model):
+    about = chosen(phantoms[0.5].image.pixels, model).as_dict()
+    assert json.loads(json.dumps(about)) == about
+    zooms = [one["zoom"] for one in about["candidates"]]
+    assert zooms == sorted(zooms)
+    assert 1 in zooms
+    assert about["best_score"] == max(c["score"] for c in about["candidates"] if c["score"])
+    assert about["shown_px"] == sum(c["shown_px"] for c in about["candidates"])
+
+
+def test_models_without_a_zoom_of_their_own_are_shown_images_as_they_are(phantoms):
+    found = segment(from_array(phantoms[0.5].image.pixels), load_model("classical"))
+    assert found.provenance["zoom"] == {"asked": "auto", "chosen": 1}
+
+
+def test_streamed_images_are_shown_as_they_are_and_a_better_zoom_is_told(phantoms, model):
+    pixels = phantoms[3].image.pixels
+    told = suiting_zoom(ArraySource(pixels), model, statistics(pixels), InferenceSettings())
+    assert (told["asked"], told["chosen"]) == ("auto", 1)
+    assert told["suggested"] == chosen(pixels, model).zoom
+    assert f"zoom {told['suggested']:.3g}" in warning_of(told)
+    given = suiting_zoom(
+        ArraySource(pixels), model, statistics(pixels), InferenceSettings(zoom=1.0)
+    )
+    assert given == {"asked": 1, "chosen": 1}
+    assert warning_of(given) is None
+    assert warning_of({"suggested": 1.4}) is None
+
+
+# Budget
+
+
+class Counting:
+    """Dark rings are myelin, what is bright is axon; counts what it is shown."""
+
+    description: dict[str, str] = {}  # noqa: RUF012
+
+    def __init__(self):
+        self.shown = 0
+
+    def logits(self, tiles):
+        self.shown += tiles.size
+        x = tiles[:, 0]
+        return np.stack([np.full_like(x, 0.1), -x, x - 0.8], axis=1)
+
+
+class Endless:
+    """A huge image that is nowhere; counts what is read."""
+
+    shape = (200_000, 150_000)
+
+    def __init__(self):
+        self.read_px = 0
+
+    def read(self, box):
+        self.read_px += box.area
+        stripes = (np.arange(box.left, box.right) // 40 % 2 * 200).astype(np.uint8)
+        return np.broadcast_to(stripes, box.shape)
+
+
+def test_of_a_huge_image_little_is_read_and_less_is_shown():
+    image, backend = Endless(), Counting()
+    viewer = Viewer(backend, FIELD, "image-standardisation", InferenceSettings())
+    choice = choose_zoom_of(image, GreyStatistics(100, 100, 0, 200), viewer)
+    assert backend.shown == choice.shown_px <= ProbeSettings().most_px
+    assert image.read_px < 200_000_000
+    assert all(look.zoom**2 * 3e10 <= 200_000_000 or look.zoom == 1 for look in choice.looks)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.tuples(st.integers(1, 900), st.integers(1, 900)), st.integers(0, 9), st.floats(0.05, 0.9))
+def test_no_more_is_shown_than_the_budget_allows(shape, seed, share):
+    pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    backend = Counting()
+    probe = ProbeSettings(share=share, least_px=60_000, most_px=200_000)
+    choice = choose_zoom(pixels, backend, field=FIELD, settings=InferenceSettings(), probe=probe)
+    assert backend.shown == choice.shown_px <= probe.budget(shape)
+    assert probe.budget(shape) <= max(60_000, share * pixels.size)
+    assert 0.05 <= choice.zoom <= 20
+
+
+def test_the_budget_of_images_of_any_size():
+    budget = ProbeSettings().budget
+    assert budget((100, 100)) == 250_000
+    assert budget((2000, 2000)) == 1_000_000
+    assert budget((100_000, 100_000)) == 2_000_000
+    for wrong in ({"share": 0}, {"share": math.nan}, {"least_px": 0}, {"most_px": 10}):
+        with pytest.raises(SettingsError, match="positive number of pixels"):
+            ProbeSettings(**wrong)
+
+
+@pytest.mark.parametrize("pixels", [np.full((90, 80), 7, np.uint8), np.zeros((1, 1), np.uint8)])
+def test_an_image_that_shows_nothing_is_not_looked_at(pixels):
+    backend = Counting()
+    choice = choose_zoom(pixels, backend, field=FIELD, settings=InferenceSettings())
+    assert (choice.zoom, choice.looks, backend.shown) == (1, (), 0)
+    assert choice.best_score is None
+
+
+def test_without_axons_the_image_stays_as_it_is():
+    class Blind(Counting):
+        def logits(self, tiles):
+            return np.stack([np.ones_like(tiles[:, 0]), *[np.zeros_like(tiles[:, 0])] * 2], axis=1)
+
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300), dtype=np.uint8)
+    choice = choose_zoom(noise, Blind(), field=FIELD, settings=InferenceSettings())
+    assert choice.zoom == 1
+    assert choice.looks
+    assert choice.best_score is None
+    assert {c["score"] for c in choice.as_dict()["candidates"]} == {None}
+
+
+def test_a_zoom_that_memory_is_not_meant_for_is_not_chosen():
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300), dtype=np.uint8)
+    few = InferenceSettings(max_zoomed_px=95_000)
+    choice = choose_zoom(noise, Counting(), field=FIELD, settings=few)
+    assert max(look.zoom for look in choice.looks) == 1
+    assert choice.zoom <= 1
+
+
+# Looks
+
+
+def ring(closed, radius=20.0, sure=1.0):
+    """Probabilities of an axon with myelin around a share of it."""
+    row, column = np.mgrid[-60:60, -60:60] + 0.5
+    away, angle = np.hypot(row, column), np.arctan2(row, column) / (2 * math.pi) + 0.5
+    classes = np.zeros(row.shape, int)
+    classes[(away < radius * 1.5) & (angle < closed)] = 1
+    classes[away < radius] = 2
+    return ((1 - sure) / 2 + np.moveaxis(np.eye(3)[classes], 2, 0) * (1.5 * sure - 0.5)).astype(
+        np.float32
+    )
+
+
+def test_a_closed_sheath():
+    look = look_of(1.0, [ring(1.0)] * 30, shown_px=5)
+    assert look.axons == 30
+    assert look.closure == pytest.approx(1, abs=0.01)
+    assert look.enclosed == pytest.approx(30 / 32)
+    assert look.confidence == pytest.approx(1)
+    assert look.axon_px == pytest.approx(40, abs=0.5)
+    assert look.shown_px == 5
+
+
+@pytest.mark.parametrize("closed", [0.25, 0.5, 0.85])
+def test_a_sheath_in_part(closed):
+    look = look_of(1.0, [ring(closed)] * 30, shown_px=0)
+    assert look.closure == pytest.approx(closed, abs=0.03)
+    expected = max(0, (closed - 0.7) / 0.3) * 30 / 32
+    assert look.enclosed == pytest.approx(expected, abs=0.06)
+
+
+def test_half_of_the_area_of_closed_axons_is_in_larger_ones():
+    rings = [ring(1.0, 10), ring(1.0, 30), *[ring(0.0, 25)] * 5]
+    assert look_of(1.0, rings, shown_px=0).axon_px == pytest.approx(60, abs=1)
+    assert look_of(1.0, [ring(0.0)], shown_px=0).axon_px is None
+    assert look_of(1.0, [ring(1.0, 1.2)], shown_px=0).axons == 0
+
+
+def test_better_is_more_closed_surer_and_of_the_size_of_the_training():
+    best = Look(1.0, 9, 0.9, 0.8, 0.9, 40.0, 0)
+    worse = [
+        Look(1.0, 9, 0.5, 0.8, 0.9, 40.0, 0),
+        Look(1.0, 9, 0.9, 0.2, 0.9, 40.0, 0),
+        Look(1.0, 9, 0.9, 0.8, 0.6, 40.0, 0),
+        Look(1.0, 9, 0.9, 0.8, 0.9, 10.0, 0),
+        Look(1.0, 9, 0.9, 0.8, 0.9, 160.0, 0),
+        Look(1.0, 9, 0.0, 0.0, 0.3, 1000.0, 0),
+    ]
+    assert all(look.score() < best.score() for look in worse)
+    assert worse[3].score() == pytest.approx(worse[4].score())
+    assert worse[3].score(10.0) > best.score(10.0)
+    by_hand = 0.3 * math.log(0.9) + 0.2 * math.log(0.8) + 0.5 * math.log(0.8) - 0.2
+    assert best.score(20.0) == pytest.approx(by_hand)
+    assert Look(1.0, 0, 0.0, 0.0, 0.9, None, 0).score() is None
+
+
+# Windows
+
+
+@given(
+    st.tuples(st.integers(1, 500), st.integers(1, 500)),
+    st.lists(st.tuples(st.floats(0, 0.999), st.floats(0, 0.999)), min_size=1, max_size=5),
+    st.floats(0.05, 20),
+    st.integers(16, 256),
+)
+def test_windows_lie_in_the_image(shape, shares, zoom, edge):
+    middles = [(int(a * shape[0]), int(b * shape[1])) for a, b in shares]
+    found = windows(shape, middles, zoom, edge)
+    assert 1 <= len(found) <= len(middles)
+    assert len(set(found)) == len(found)
+    expected = tuple(min(n, max(1, round(edge / zoom))) for n in shape)
+    for box in found:
+        assert box.shape == expected
+        assert box.clipped(shape) == box
+        assert min(box.top, box.left) >= 0
+
+
+def test_places_are_where_structure_is():
+    pixels = np.full((600, 600), 100, np.uint8)
+    pixels[300:, 300:] = np.random.default_rng(0).integers(0, 255, (300, 300))
+    found = places(HeldPixels(pixels), 3)
+    assert found == places(HeldPixels(pixels.copy()), 3)
+    assert len(set(found)) == 3
+    assert all(row > 270 and column > 270 for row, column in found)
+    seen = np.zeros((60, 60), np.float32)
+    seen[:20, 40:] = 1
+    ((row, column),) = places(HeldPixels(pixels), 1, seen)
+    assert row < 200
+    assert column > 400
+
+
+@given(st.tuples(st.integers(1, 90), st.integers(1, 300)), st.integers(1, 4))
+def test_places_lie_in_the_image(shape, count):
+    pixels = np.arange(shape[0] * shape[1], dtype=np.uint16).reshape(shape)
+    found = places(HeldPixels(pixels), count)
+    assert 1 <= len(found) <= count
+    assert all(0 <= row < shape[0] and 0 <= column < shape[1] for row, column in found)
+
+
+def test_held_pixels_are_read_in_parts():
+    pixels = np.arange(30).reshape(5, 6)
+    assert np.array_equal(HeldPixels(pixels).read(Box(1, 2, 3, 6)), pixels[1:3, 2:6])
+
+
+# Settings and models
+
+
+@pytest.mark.parametrize("zoom", ["Auto", "2", "", None, True, 0, -1, 21, math.nan, math.inf])
+def test_a_zoom_is_a_number_in_its_range_or_auto(zoom):
+    with pytest.raises(SettingsError, match="zoom"):
+        InferenceSettings(zoom=zoom)
+
+
+def test_auto_is_the_default_and_must_be_chosen_before_tiles_are_shown(phantoms):
+    assert InferenceSettings().zoom == "auto"
+    image = from_array(phantoms[0.5].image.pixels)
+    with pytest.raises(SettingsError, match="not chosen yet"):
+        predict(image, Counting(), field=FIELD, settings=InferenceSettings())
+    predict(image, Counting(), field=FIELD)
+
+
+def test_a_model_may_say_how_wide_its_axons_were():
+    about = json.loads((embedded()["generalist"] / "model.json").read_text())
+    assert trained_axon_px({}) == AXON_PX
+    assert trained_axon_px({"trained_axon_px": 25}) == 25
+    check_about({**about, "trained_axon_px": 33.5}, "model.json")
+    for wrong in ("40", True, 0, -3, math.nan, None, 1e9):
+        with pytest.raises(BundleFormatError, match="trained_axon_px"):
+            check_about({**about, "trained_axon_px": wrong}, "model.json")
+
+
+def test_how_wide_the_axons_of_a_training_are():
+    def image(*radii):
+        rings = [ring(1.0, r).argmax(axis=0).astype(np.uint8) for r in radii]
+        return SimpleNamespace(masks=("m",), load=lambda: (None, np.hstack(rings)))
+
+    unlabelled = SimpleNamespace(masks=(), load=lambda: pytest.fail("has no masks"))
+    # 2 x 10^2 + 20^2 < 30^2: the largest alone has more than half of the area
+    assert of_images([image(10, 10, 20), image(30), unlabelled]) == pytest.approx(60, abs=1)
+    assert of_images([image(10, 20, 20, 20, 1), image(30)]) == pytest.approx(40, abs=1)
+    assert of_images([image(0.1), unlabelled]) is None
+    assert of_images([image(10)] * 500) == pytest.approx(20, abs=1)
