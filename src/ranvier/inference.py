@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ranvier._bare_axons import MIN_CLOSURE, without_bare_axons
 from ranvier._classical_settings import as_section
 from ranvier.backends import PRECISIONS, Backend, OpenVinoBackend, Precision, WholeImage
 from ranvier.bundle import DEFAULT_MODEL, Bundle, open_bundle
@@ -182,21 +184,40 @@ def segment(
         )
     else:
         found = _patched(micrograph, model, seen, progress)
+    least = least_closure(model, settings)
+    classes, bare = without_bare_axons(found.classes, least)
     provenance = {
         **model.description,
         "inference": asdict(settings),
         "zoom": zoom,
+        "bare_axons": {"min_closure": least, "left_out": bare},
         "input_sha256": micrograph.sha256,
+        "notes": segmenting_notes(zoom, bare),
     }
-    if zoom["chosen"] != settings.zoom and zoom["chosen"] != 1:
-        provenance["notes"] = (
-            f"zoom {zoom['chosen']:.3g} chosen, at which the model sees fibres as in training "
-            "(--zoom 1 shows images as they are)",
-        )
     if bundle.patches is not None:
         provenance["window"] = asdict(FAITHFUL if settings.faithful else FAST)
         provenance["shown"] = "colour" if _sees_colour(micrograph, model) else "grey"
-    return Segmentation(found.classes, micrograph.pixel_size, provenance, found.confidence)
+    return Segmentation(classes, micrograph.pixel_size, provenance, found.confidence)
+
+
+def least_closure(model: Model, settings: InferenceSettings) -> float:
+    """Least closure of axons that are kept: what the settings say, or what suits the model."""
+    if settings.min_closure is not None:
+        return settings.min_closure
+    return 0.0 if model.bundle.patches is not None else MIN_CLOSURE
+
+
+def segmenting_notes(zoom: Mapping[str, Any], bare: int) -> tuple[str, ...]:
+    """What the user is told of a segmentation: the zoom that was chosen, and how many axons were left out."""
+    notes = []
+    if zoom["chosen"] != zoom["asked"] and zoom["chosen"] != 1:
+        notes.append(
+            f"zoom {zoom['chosen']:.3g} chosen, at which the model sees fibres as in training "
+            "(--zoom 1 shows images as they are)"
+        )
+    if bare:
+        notes.append(f"{bare} axon(s) with hardly any myelin left out (--min-closure 0 keeps them)")
+    return tuple(notes)
 
 
 def _zoomed(micrograph: Micrograph, model: Model, settings: InferenceSettings) -> dict[str, Any]:

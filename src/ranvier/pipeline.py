@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,7 @@ def segment_file(
     micrograph = _read(path, options, channel=options.channel, keep_colour=model.wants_colour)
     clock.lap("reading")
     segmentation = segment(micrograph, model, settings=options.inference, progress=progress)
-    told = segmentation.provenance.get("notes", ())
-    micrograph = replace(micrograph, notes=(*micrograph.notes, *told))
+    micrograph = replace(micrograph, notes=(*micrograph.notes, *segmentation.provenance["notes"]))
     clock.lap("segmenting")
     work = _Work(place, path, [micrograph], about, clock, options)
     with EarlyFiles(
@@ -76,7 +75,9 @@ def segment_file(
         early.masks()
         found = _measured(work, segmentation, nerve, early=early, pixels=micrograph.pixels)
         zoom = segmentation.provenance["zoom"]
-        found = replace(found, summary={**found.summary, "zoom": zoom["chosen"]}, zoom=zoom)
+        bare = segmentation.provenance.get("bare_axons")
+        told = {"zoom": zoom} if bare is None else {"zoom": zoom, "bare_axons": bare}
+        found = replace(found, summary={**found.summary, "zoom": zoom["chosen"]}, seen=told)
         clock.lap("measuring")
         files = _files(
             found, options, early=early, shown=micrograph.pixels, classes=segmentation.classes
@@ -145,7 +146,7 @@ class _Found:
     fibres: Fibres
     summary: Mapping[str, Any]
     fascicles: Fascicles | None = None
-    zoom: Mapping[str, Any] | None = None
+    seen: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _nerve_mask(folder: Path, stem: str, options: Options) -> _Nerve:
@@ -276,7 +277,7 @@ def _published(work: _Work, files: Mapping[str, bytes], found: _Found) -> Outcom
         "identity": _identity(work.about, [m.sha256 for m in work.read], options),
         "units": "px" if size is None else "um",
         "summary": found.summary,
-        **({} if found.zoom is None else {"zoom": dict(found.zoom)}),
+        **found.seen,
         **({} if found.fascicles is None else {"fascicles": dict(found.fascicles.totals)}),
         "versions": versions(),
         "started": work.clock.started,

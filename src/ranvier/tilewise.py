@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ranvier._bare_axons import checked_closure
 from ranvier.backends import Backend
 from ranvier.bundle import NORMALISATION, Field, Normalisation
 from ranvier.errors import SettingsError
@@ -57,6 +58,15 @@ class InferenceSettings:
         Largest area after a zoom, of which 16 bytes a pixel are held. Without a zoom it does not matter.
     faithful
         Only for models that are shown patches: lay them as nnU-Net does (:mod:`ranvier.patchwise`), not the fast way.
+    min_closure
+        Axons of whose border less than this share is myelin are taken for background (nuclei, vessels, fibres without
+        myelin); 0 keeps every axon. None: 0.3 for networks trained here, 0 for imported models and for those without
+        a network.
+
+    Raises
+    ------
+    SettingsError
+        A value is out of its range.
     """
 
     zoom: Zoom = "auto"
@@ -64,6 +74,7 @@ class InferenceSettings:
     max_tile_px: int = 1800 * 1800
     max_zoomed_px: int = 200_000_000
     faithful: bool = False
+    min_closure: float | None = None
 
     def __post_init__(self) -> None:
         if self.zoom != "auto":
@@ -72,6 +83,7 @@ class InferenceSettings:
             raise SettingsError("views must be 1, 2 or 4", where="--views", seen=self.views)
         if self.max_tile_px < 1:
             raise SettingsError("max_tile_px must be positive", seen=self.max_tile_px)
+        checked_closure(self.min_closure)
 
 
 def checked_zoom(zoom: object) -> float:

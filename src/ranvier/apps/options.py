@@ -174,6 +174,13 @@ _SEEING = [
         help="Average over each image as it is (1), turned (2), and mirrored (4): slower and a little better.",
     ),
     click.option(
+        "--min-closure",
+        type=click.FloatRange(0, 1),
+        metavar="SHARE",
+        help="Take axons of whose border less than this share is myelin for background; 0 keeps all. "
+        "[default: 0.3; 0 for imported models]",
+    ),
+    click.option(
         "--faithful/--fast",
         default=False,
         help="Run an imported nnU-Net as nnU-Net itself would, or much faster, which is the default.",
@@ -245,7 +252,10 @@ def inference_settings(chosen: Mapping[str, Any]) -> InferenceSettings:
     from ranvier.inference import InferenceSettings
 
     return InferenceSettings(
-        zoom=chosen["zoom"], views=int(chosen["views"]), faithful=chosen["faithful"]
+        zoom=chosen["zoom"],
+        views=int(chosen["views"]),
+        faithful=chosen["faithful"],
+        min_closure=chosen["min_closure"],
     )
 
 

@@ -15,12 +15,13 @@ from ranvier._mask_files import nerve_beside
 from ranvier._raster import Limits
 from ranvier.errors import OutputError, RanvierError, SettingsError
 from ranvier.exporting import EXPORT_ENDINGS, MASK_LEVELS
-from ranvier.inference import Model
+from ranvier.inference import Model, least_closure, segmenting_notes
 from ranvier.jobs import Options, Outcome
 from ranvier.micrograph import Array
 from ranvier.pipeline import _identity, _kept, _settings, segment_file
 from ranvier.provenance import Clock, own_version, versions
 from ranvier.results import OVERLAY, TABLE_ENDINGS, Place, check_room, is_current, stem_of
+from ranvier.streaming.bare_axons import drop_bare_axons
 from ranvier.streaming.classes import Seen, check_model, classify_streamed
 from ranvier.streaming.disk_table import DiskTable
 from ranvier.streaming.measuring import measure_streamed
@@ -190,6 +191,8 @@ def _streamed(
             blank=job.stream.blank,
             progress=progress,
         )
+        least = least_closure(model, options.inference)
+        bare = drop_bare_axons(classes, least)
         zoom = suiting_zoom(source, model, seen.grey, options.inference)
         clock.lap("segmenting")
         found = separate_streamed(
@@ -213,10 +216,10 @@ def _streamed(
         clock.lap("measuring")
         files, left_out = _files(job, classes, found, table, folder=folder, summary=summary)
         clock.lap("exporting")
-        notes = _notes(job, seen, zoom, too_large=too_large, left_out=left_out)
+        notes = _notes(job, seen, zoom, bare=bare, too_large=too_large, left_out=left_out)
         kept = Place(place.folder, place.stem, tuple(files))
         run = _record(job, seen, summary, notes=notes, too_large=too_large, left_out=left_out)
-        run["zoom"] = zoom
+        run |= {"zoom": zoom, "bare_axons": {"min_closure": least, "left_out": bare}}
         outputs = publish_files(files, run, place=kept, existing=options.existing)
     size = source.pixel_size
     return Outcome(
@@ -275,7 +278,13 @@ def _files(
 
 
 def _notes(
-    job: _Job, seen: Seen, zoom: dict[str, Any], *, too_large: int, left_out: Mapping[str, str]
+    job: _Job,
+    seen: Seen,
+    zoom: dict[str, Any],
+    *,
+    bare: int,
+    too_large: int,
+    left_out: Mapping[str, str],
 ) -> tuple[str, ...]:
     """What the user is told."""
     rows, columns = job.source.shape
@@ -287,6 +296,7 @@ def _notes(
         )
     if (warning := warning_of(zoom)) is not None:
         notes.append(warning)
+    notes += segmenting_notes(zoom, bare)
     factor = overlay_factor(job.source.shape)
     if factor > 1:
         notes.append(f"overlay {factor} times smaller than the image")
