@@ -51,7 +51,7 @@ def cut(
     """
     if settings.scheme == "nnunet":
         return cut_as_nnunet(source, patch=patch, foreground=foreground, by_class=by_class, rng=rng)
-    zoom = _log_uniform(settings.zoom, rng)
+    zoom = source.base * _log_uniform(settings.zoom, rng)
     stretch = math.exp(rng.uniform(-1, 1) * math.log(settings.anisotropy))
     angle = rng.uniform(0, 2 * math.pi) if settings.rotate else 0.0
     mirror = -1.0 if settings.flip and rng.random() < 0.5 else 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,8 @@ class Canvas:
         As ``foreground``, for myelin and for axon alone; empty unless asked for.
     soft
         uint8 (1, 2, rows, columns): what to learn of myelin and of axon, times 255, where that is not the classes.
+    base
+        Zoom that all zooms are relative to.
     """
 
     levels: tuple[Tensor, ...]
@@ -45,6 +48,7 @@ class Canvas:
     probe: Tensor
     by_class: tuple[NDArray[np.int32], ...] = ()
     soft: Tensor | None = None
+    base: float = 1.0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -116,6 +120,7 @@ def canvas(
     normalisation: Normalisation = NORMALISATION,
     by_class: bool = False,
     soft: NDArray[np.uint8] | None = None,
+    base: float = 1.0,
 ) -> Canvas:
     """Prepare an image (rows, columns) and its classes.
 
@@ -131,10 +136,12 @@ def canvas(
         Whether to keep places of each class apart, too.
     soft
         uint8 (2, rows, columns): what to learn of myelin and of axon, times 255, instead of the classes.
+    base
+        Zoom that all zooms are relative to.
     """
     grey = torch.from_numpy(normalise(pixels, statistics(pixels), normalisation))[None, None]
     levels = [grey]
-    for _ in range(2):
+    for _ in range(2 + max(0, math.ceil(-math.log2(base)))):
         if min(levels[-1].shape[2:]) < 64:
             break
         levels.append(nnf.avg_pool2d(levels[-1], 2))
@@ -148,6 +155,7 @@ def canvas(
         probe,
         tuple(_places(classes == value, rng) for value in apart),
         None if soft is None else torch.from_numpy(soft)[None],
+        base,
     )
 
 

@@ -12,6 +12,7 @@ from ranvier.datasets.annotated import Annotated
 from ranvier.errors import SettingsError
 from ranvier.micrograph import CLASS_NAMES
 from ranvier.training.augment import cut
+from ranvier.training.axon_size import axon_px
 from ranvier.training.canvas import Canvas, canvas
 from ranvier.training.lessons import Replayed, Taught
 from ranvier.training.settings import ImageSampling, Recipe, SamplingSettings
@@ -93,7 +94,14 @@ def _canvas_of(image: Annotated, recipe: Recipe, rng: np.random.Generator) -> Ca
         normalisation=recipe.input.scheme,
         by_class=recipe.sampling.foreground_by_class,
         soft=soft,
+        base=_base(classes, recipe.augmentation.axon_px),
     )
+
+
+def _base(classes: NDArray[np.uint8], wanted_px: float) -> float:
+    """Zoom at which an image's axons are as wide as wanted; 1 where nothing is wanted or there are none."""
+    found = axon_px(classes) if wanted_px else None
+    return 1.0 if found is None else float(np.clip(wanted_px / found, 1 / 16, 4))
 
 
 def _as_probabilities(target: Tensor) -> Tensor:
@@ -124,9 +132,14 @@ def source_weights(sources: list[list[Canvas]], settings: SamplingSettings) -> N
     elif settings.images == "uniform":
         weights = np.array([float(len(source)) for source in sources])
     else:
-        weights = np.array([float(sum(c.classes.numel() for c in source)) for source in sources])
+        weights = np.array([float(sum(_size(c) for c in source)) for source in sources])
     shares: NDArray[np.float64] = weights / weights.sum()
     return shares
+
+
+def _size(image: Canvas) -> float:
+    """Pixels at the zoom that patches are cut about."""
+    return image.classes.numel() * image.base**2
 
 
 def with_replay(
@@ -155,6 +168,6 @@ def image_weights(source: list[Canvas], sampling: ImageSampling) -> NDArray[np.f
     """Share of a source's patches that each of its images gets."""
     if sampling == "uniform":
         return np.full(len(source), 1 / len(source))
-    sizes = np.array([c.classes.numel() for c in source], dtype=np.float64) ** 0.5
+    sizes = np.array([_size(c) for c in source], dtype=np.float64) ** 0.5
     shares: NDArray[np.float64] = sizes / sizes.sum()
     return shares

@@ -227,6 +227,9 @@ class AugmentationSettings:
         Any angle; mirror images.
     zoom
         Log-uniform range of scale factors; (1, 1) turns it off.
+    axon_px
+        Images are first brought to where their axons are so wide (:func:`ranvier.training.axon_size.axon_px`), in
+        pixels, and ``zoom`` is about that; 0 leaves each image at its own resolution.
     anisotropy
         Largest stretch of one axis against the other; 1 turns it off.
     invert
@@ -244,6 +247,7 @@ class AugmentationSettings:
     rotate: bool = True
     flip: bool = True
     zoom: Range = (0.45, 2.2)
+    axon_px: float = 0.0
     anisotropy: float = 1.15
     invert: float = 0.5
     gamma: Range = (0.6, 1.6)
@@ -265,6 +269,8 @@ class AugmentationSettings:
         for name in ("invert", "blur_share", "noise_share"):
             value = getattr(self, name)
             _require(0 <= value <= 1, f"augmentation.{name} must be in [0, 1]", value)
+        what = "augmentation.axon_px must be 0, or at least 4 pixels"
+        _require(self.axon_px == 0 or self.axon_px >= 4, what, self.axon_px)
         what = "augmentation.anisotropy must be at least 1"
         _require(self.anisotropy >= 1, what, self.anisotropy)
         for name in ("brightness", "bias_field"):
