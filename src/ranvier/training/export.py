@@ -202,7 +202,7 @@ def write_bundle(made: Product, folder: Path, *, name: str, settings: ExportSett
 def _about(made: Product, name: str) -> dict[str, Any]:
     data = data_facts(made.split)
     validation = made.summary["validation"]
-    axon_px = trained_axon_px(made.split.train)
+    axon_px = made.recipe.augmentation.axon_px or trained_axon_px(made.split.train)
     return {
         "name": name,
         "created": datetime.datetime.now(datetime.UTC).date().isoformat(),

@@ -19,7 +19,8 @@ from ranvier.backends import OpenVinoBackend
 from ranvier.bundle import NORMALISATION, Normalisation
 from ranvier.datasets.annotated import Annotated
 from ranvier.datasets.phantom import PhantomSettings, draw
-from ranvier.preprocess import normalise, statistics
+from ranvier.preprocess import normalise, resample, statistics, zoomed_shape
+from ranvier.training.looking import base_zoom
 from ranvier.training.recipe import Recipe
 
 GRAPHS = {"float": "graph.xml", "int8": "graph-int8.xml"}
@@ -77,7 +78,11 @@ def calibration_tiles(
     for group in sources.values():
         share = max(1, _CALIBRATION_TILES // (2 * len(sources) * len(group)))
         for image in group:
-            pixels = image.load()[0].pixels
+            micrograph, classes = image.load()
+            zoom = base_zoom(classes, recipe.augmentation.axon_px)
+            pixels = resample(
+                micrograph.pixels.astype(np.float32), zoomed_shape(micrograph.shape, zoom)
+            )
             whole = normalise(pixels, statistics(pixels), recipe.input.scheme)
             for _ in range(share):
                 top, left = (int(rng.integers(max(1, n - _CALIBRATION_EDGE))) for n in whole.shape)

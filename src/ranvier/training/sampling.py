@@ -12,9 +12,9 @@ from ranvier.datasets.annotated import Annotated
 from ranvier.errors import SettingsError
 from ranvier.micrograph import CLASS_NAMES
 from ranvier.training.augment import cut
-from ranvier.training.axon_size import axon_px
 from ranvier.training.canvas import Canvas, canvas
 from ranvier.training.lessons import Replayed, Taught
+from ranvier.training.looking import base_zoom
 from ranvier.training.settings import ImageSampling, Recipe, SamplingSettings
 
 
@@ -94,14 +94,8 @@ def _canvas_of(image: Annotated, recipe: Recipe, rng: np.random.Generator) -> Ca
         normalisation=recipe.input.scheme,
         by_class=recipe.sampling.foreground_by_class,
         soft=soft,
-        base=_base(classes, recipe.augmentation.axon_px),
+        base=base_zoom(classes, recipe.augmentation.axon_px),
     )
-
-
-def _base(classes: NDArray[np.uint8], wanted_px: float) -> float:
-    """Zoom at which an image's axons are as wide as wanted; 1 where nothing is wanted or there are none."""
-    found = axon_px(classes) if wanted_px else None
-    return 1.0 if found is None else float(np.clip(wanted_px / found, 1 / 16, 4))
 
 
 def _as_probabilities(target: Tensor) -> Tensor:

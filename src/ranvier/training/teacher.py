@@ -17,12 +17,13 @@ from ranvier.datasets.annotated import Annotated, load_json
 from ranvier.errors import SettingsError
 from ranvier.inference import InferenceSettings, tile_logits
 from ranvier.micrograph import AXON, CLASS_NAMES, MYELIN, Micrograph
-from ranvier.preprocess import statistics
+from ranvier.preprocess import resample, statistics, zoomed_shape
 from ranvier.reading import read
 from ranvier.tiling import Box
 from ranvier.training.device import take_place
 from ranvier.training.ensemble import make_ensemble, recipe_of
 from ranvier.training.lessons import Taught, taught
+from ranvier.training.looking import suiting_zoom
 from ranvier.training.loop import Report
 from ranvier.training.network import TorchBackend, field_of
 from ranvier.training.recipe import Recipe
@@ -40,7 +41,8 @@ class DistilSettings:
     hard_weight
         Weight of the masks beside the teacher's probabilities, where there are masks: 0 to 1.
     inference
-        How the teacher is shown an image, at its own resolution.
+        Views and tiles of the teacher. It is shown images as they are, or, where its training brought them to one
+        width of axons, at the zoom that suits each.
     """
 
     hard_weight: float = 0.5
@@ -121,7 +123,9 @@ def unlabelled_images(
 def probabilities(
     micrograph: Micrograph, network: nn.Module, recipe: Recipe, settings: InferenceSettings
 ) -> NDArray[np.uint8]:
-    """Softmax probabilities of a whole image at its own resolution, by the same code that users run.
+    """Softmax probabilities of a whole image at its own pixels, by the same code that users run.
+
+    A network that was trained on images brought to one width of axons looks at the zoom that suits the image.
 
     Parameters
     ----------
@@ -141,20 +145,52 @@ def probabilities(
     grey = statistics(micrograph.pixels)
     if grey.is_flat:
         return planes
-    tiles = tile_logits(
+    backend = TorchBackend(network, precision=recipe.schedule.precision)
+    zoom = suiting_zoom(micrograph.pixels, backend, recipe, settings)
+    shape = zoomed_shape(micrograph.shape, zoom)
+    if shape != micrograph.shape:
+        return _zoomed_probabilities(micrograph, backend, recipe, settings, shape)
+    for box, logits in tile_logits(
         micrograph.pixels,
         grey,
-        TorchBackend(network, precision=recipe.schedule.precision),
+        backend,
         field=field_of(recipe.network),
         settings=settings,
         normalisation=recipe.input.scheme,
-    )
-    for box, logits in tiles:
-        likely = np.exp(logits - logits.max(axis=0))
-        likely *= 255 / likely.sum(axis=0)
+    ):
         rows, columns = box.within(Box(0, 0, *micrograph.shape))
-        planes[:, rows, columns] = np.rint(likely[[MYELIN, AXON]])
+        planes[:, rows, columns] = _likely(logits)
     return planes
+
+
+def _zoomed_probabilities(
+    micrograph: Micrograph,
+    backend: TorchBackend,
+    recipe: Recipe,
+    settings: InferenceSettings,
+    shape: tuple[int, int],
+) -> NDArray[np.uint8]:
+    """As :func:`probabilities`, of the image resampled to a shape."""
+    seen = resample(micrograph.pixels.astype(np.float32), shape)
+    planes = np.empty((len(CLASS_NAMES), *shape), dtype=np.float32)
+    for box, logits in tile_logits(
+        seen,
+        statistics(seen),
+        backend,
+        field=field_of(recipe.network),
+        settings=settings,
+        normalisation=recipe.input.scheme,
+    ):
+        planes[(slice(None), *box.within(Box(0, 0, *shape)))] = logits
+    return _likely(np.stack([resample(p, micrograph.shape) for p in planes]))
+
+
+def _likely(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Probability of myelin and of axon, times 255."""
+    likely = np.exp(logits - logits.max(axis=0))
+    likely *= 255 / likely.sum(axis=0)
+    found: NDArray[np.uint8] = np.rint(likely[[MYELIN, AXON]]).astype(np.uint8)
+    return found
 
 
 def teach(

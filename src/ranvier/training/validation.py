@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from ranvier.datasets.annotated import Annotated
 from ranvier.evaluation import Confusion, confusion, scores
 from ranvier.inference import InferenceSettings, classify
 from ranvier.micrograph import Micrograph
+from ranvier.training.looking import suiting_zoom
 from ranvier.training.network import TorchBackend, field_of
 from ranvier.training.recipe import Recipe
 
@@ -33,6 +35,9 @@ def validate(
 ) -> dict[str, dict[str, float]]:
     """Dice and IoU by source: whole images, scored one by one and averaged.
 
+    A network that was trained on images brought to one width of axons is shown each at the zoom that suits it, which
+    is chosen as users have it chosen; others are shown images as they are.
+
     An image without a class, in truth and prediction alike, has no score for it; a source of such images has none.
 
     Parameters
@@ -50,11 +55,12 @@ def validate(
     found: dict[str, list[Confusion]] = {}
     for image in images:
         micrograph, truth = image.load()
+        zoom = suiting_zoom(micrograph.pixels, backend, recipe, ONE_VIEW)
         predicted = classify(
             micrograph,
             backend,
             field=field_of(recipe.network),
-            settings=ONE_VIEW,
+            settings=replace(ONE_VIEW, zoom=zoom),
             normalisation=recipe.input.scheme,
         )
         found.setdefault(image.source, []).append(confusion(predicted, truth))
