@@ -78,7 +78,7 @@ def network(spec: Row) -> float:
     else:
         model = load_model(spec["path"], precision=spec["precision"], threads=spec["threads"])
         backend, field = model.backend, model.bundle.field
-    settings = InferenceSettings(views=spec["views"])
+    settings = InferenceSettings(zoom=1.0, views=spec["views"])
     best = float("inf")
     for _ in range(1 + spec["rounds"]):
         begin = time.perf_counter()

@@ -250,14 +250,17 @@ def _classical(
     from ranvier.classical import find_fibres
 
     found = find_fibres(micrograph, model.bundle.classical, progress=progress)
+    least = settings.min_closure or 0.0
+    classes, bare = without_bare_axons(found.classes, least)
     provenance = {
         **model.description,
         "input_sha256": micrograph.sha256,
         "zoom": {"asked": settings.zoom, "chosen": 1.0},
         "found": {"polarity": found.polarity, "sheath_px": found.sheath_px},
-        "notes": found.notes,
+        "bare_axons": {"min_closure": least, "left_out": bare},
+        "notes": (*found.notes, *segmenting_notes({"asked": 1.0, "chosen": 1.0}, bare)),
     }
-    return Segmentation(found.classes, micrograph.pixel_size, provenance)
+    return Segmentation(classes, micrograph.pixel_size, provenance)
 
 
 def _sees_colour(micrograph: Micrograph, model: Model) -> bool:
