@@ -46,6 +46,7 @@ class Viewer:
     def _probabilities(
         self, part: Array, grey: GreyStatistics, shape: tuple[int, int]
     ) -> NDArray[np.float32]:
+        part = np.ascontiguousarray(part)  # sums depend on how the pixels lie in memory
         seen = resample(part.astype(np.float32), shape)
         before = float(part.std(dtype=np.float64))
         # Shrinking takes noise away. What it leaves here, it leaves of the whole image, about.

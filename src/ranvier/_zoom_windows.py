@@ -134,7 +134,7 @@ def _contrast(pixels: Pixels, cell: int) -> NDArray[np.float64]:
             continue
         down, right = (max(0, (n - _MOST_CELL_PX) // 2) for n in (high, wide))
         box = Box(top + down, left + right, top + high - down, left + wide - right)
-        found[i, j] = pixels.read(box).std(dtype=np.float64)
+        found[i, j] = np.ascontiguousarray(pixels.read(box)).std(dtype=np.float64)
     high_level = np.percentile(found, 95)
     return np.clip(found / high_level, 0, 1) if high_level > 0 else np.ones_like(found)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ranvier._resampling import Stretch, resample_part
 from ranvier.bundle import NORMALISATION, Normalisation
 from ranvier.errors import SettingsError
 from ranvier.micrograph import Array
@@ -118,17 +119,21 @@ def zoomed_shape(shape: tuple[int, int], zoom: float) -> tuple[int, int]:
     return (max(1, round(shape[0] * zoom)), max(1, round(shape[1] * zoom)))
 
 
-def resample(plane: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Resample one float32 plane (rows, columns) to another shape, without aliasing.
+def resample(plane: Array, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Resample one plane (rows, columns) to another shape, without aliasing.
 
     Bilinear with the filter widened when shrinking; edges map on edges, so that going there and back keeps
-    every structure in its place.
+    every structure in its place. A part of the result is the same to the last bit where it is computed on its own, with
+    :func:`ranvier._resampling.resample_part`.
+
+    Parameters
+    ----------
+    plane
+        Grey levels, logits or shares; computed as float32. Given back as it is where it has the shape.
+    shape
+        Rows and columns of the result.
     """
     if plane.shape == shape:
         return plane
-    from PIL import Image
-
-    image = Image.fromarray(np.ascontiguousarray(plane))
-    return np.asarray(
-        image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR), dtype=np.float32
-    )
+    rows, columns = (Stretch.whole(*n) for n in zip(plane.shape, shape, strict=True))
+    return resample_part(plane, rows, columns)

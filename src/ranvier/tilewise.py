@@ -55,7 +55,8 @@ class InferenceSettings:
     max_tile_px
         Largest area that the network reads at once. It bounds the memory. Of no meaning to those models either.
     max_zoomed_px
-        Largest area after a zoom, of which 16 bytes a pixel are held. Without a zoom it does not matter.
+        Largest area after a zoom, of which 16 bytes a pixel are held. It does not matter without a zoom, nor to images
+        that are streamed.
     faithful
         Only for models that are shown patches: lay them as nnU-Net does (:mod:`ranvier.patchwise`), not the fast way.
     min_closure
@@ -239,8 +240,8 @@ def predict(
     pixels, shape = micrograph.pixels, zoomed_shape(micrograph.shape, zoom)
     zooms = shape != micrograph.shape
     if zooms:
-        check_zoomed(shape, micrograph, settings)
-        pixels = resample(pixels.astype(np.float32), shape)
+        check_zoomed(shape, micrograph, settings, streams=True)
+        pixels = resample(pixels, shape)
         grey = statistics(pixels)
         planes = np.empty((len(CLASS_NAMES), *shape), dtype=np.float32)
     done, total = 0, shape[0] * shape[1]
@@ -262,9 +263,22 @@ def predict(
 
 
 def check_zoomed(
-    shape: tuple[int, int], micrograph: Micrograph, settings: InferenceSettings
+    shape: tuple[int, int],
+    micrograph: Micrograph,
+    settings: InferenceSettings,
+    *,
+    streams: bool = False,
 ) -> None:
     """Refuse a zoom to a shape that memory is not meant for.
+
+    Parameters
+    ----------
+    shape
+        Rows and columns after the zoom.
+    micrograph, settings
+        The image, and what was asked for.
+    streams
+        Whether the model could be shown the image window by window; the error then says how.
 
     Raises
     ------
@@ -272,11 +286,12 @@ def check_zoomed(
         There would be more than ``max_zoomed_px`` pixels.
     """
     if shape != micrograph.shape and shape[0] * shape[1] > settings.max_zoomed_px:
+        ways = "crop it, or work in bounded memory: --stream always" if streams else "or crop it"
         raise SettingsError(
             "the image would become too large",
             where=micrograph.path or "--zoom",
             seen=f"{shape[0]} x {shape[1]} pixels at zoom {fixed_zoom(settings):g}",
-            fix=f"Choose a zoom that keeps it below {settings.max_zoomed_px:,} pixels, or crop it",
+            fix=f"Choose a zoom that keeps it below {settings.max_zoomed_px:,} pixels, {ways}",
         )
 
 

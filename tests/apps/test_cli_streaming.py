@@ -26,10 +26,11 @@ def image(tmp_path_factory):
     return path
 
 
-def test_streamed_and_whole_are_the_same(image, tmp_path, run):
+@pytest.mark.parametrize("zoom", ["1", "0.71"])
+def test_streamed_and_whole_are_the_same(image, tmp_path, run, zoom):
     level = tmp_path / "level.tif"
     tifffile.imwrite(level, read_level(image), photometric="minisblack")
-    size = ("--pixel-size", "0.2", "--zoom", "1")
+    size = ("--pixel-size", "0.2", "--zoom", zoom, "--no-skip-blank")
     code, out, _ = run("segment", level, "-o", tmp_path / "a", "--stream", "never", *size)
     assert code == 0
     code, out, _ = run("segment", level, "-o", tmp_path / "b", "--stream", "always", *size)
@@ -73,7 +74,7 @@ def test_a_region_of_a_level(image, tmp_path, run):
         (("--level", "7"), 1, "no such level"),
         (("--stream", "never", "--level", "1"), 1, "only streamed"),
         (("--stream", "always", "--numbers"), 1, "ids are not written"),
-        (("--stream", "always", "--zoom", "2"), 1, "shown to the model as they are"),
+        (("--stream", "always", "--faithful"), 1, "run as nnU-Net runs them"),
     ],
 )
 def test_errors_say_what_to_do(image, tmp_path, run, options, code, said):

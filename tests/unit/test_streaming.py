@@ -34,7 +34,7 @@ from ranvier.jobs import Options
 from ranvier.pipeline import segment_file
 from ranvier.preprocess import statistics
 from ranvier.reading import from_array, read
-from ranvier.streaming import running, tiff_source
+from ranvier.streaming import running, suiting, tiff_source
 from ranvier.streaming.classes import BlankSettings, classify_streamed, is_blank
 from ranvier.streaming.grey import streamed_statistics
 from ranvier.streaming.opening import open_source
@@ -412,7 +412,7 @@ def test_empty_glass_is_not_shown_to_the_network(tmp_path, drawn):
     assert skipping.backend.windows + 2 * seen.blank_windows == everything.backend.windows
     tissue = np.s_[100:400, 100:440]
     assert np.array_equal(classes[tissue], all_classes[tissue])
-    assert seen.blank_px < slide.size - drawn.size
+    assert 0 < seen.blank_share < 1 - drawn.size / slide.size
 
 
 def test_structure_of_any_size_is_not_blank(drawn):
@@ -583,18 +583,31 @@ def test_large_images_are_streamed_by_themselves(tmp_path, drawn):
         ({"numbers": True}, {}, "ids are not written"),
         ({"exports": ("colours",)}, {}, "picture in colours"),
         ({"fascicles": Path("m.png")}, {}, "fascicles are not measured"),
-        ({"inference": InferenceSettings(zoom=2.0)}, {}, "shown to the model as they are"),
+        ({"inference": InferenceSettings(faithful=True)}, {}, "run as nnU-Net runs them"),
+        ({"inference": InferenceSettings(zoom=20.0)}, {}, "too large, even for the disk"),
         ({}, {"patches": object()}, "cannot segment images in parts"),
         ({}, {"classical": object()}, "cannot segment images in parts"),
     ],
 )
-def test_what_cannot_be_streamed_is_refused_before_work(tmp_path, drawn, options, bundle, said):
+def test_what_cannot_be_streamed_is_refused_before_work(
+    tmp_path, drawn, options, bundle, said, monkeypatch
+):
+    monkeypatch.setattr(suiting, "MOST_ZOOMED_PX", 1_000_000)
     path = write_ome(tmp_path / "x.ome.tif", drawn)
     model = fake_model(**bundle)
     with pytest.raises(SettingsError, match=said):
         segment_streamed(path, model, Options(output=tmp_path / "o", **options))
     assert not (tmp_path / "o").exists()
     assert model.backend.windows == 0
+
+
+def test_an_image_too_large_at_its_zoom_is_streamed_as_the_error_says(tmp_path, drawn):
+    path = write_ome(tmp_path / "x.ome.tif", drawn)
+    little = InferenceSettings(zoom=1.5, max_zoomed_px=drawn.size, max_tile_px=170 * 170)
+    options = Options(output=tmp_path / "o", inference=little)
+    with pytest.raises(SettingsError, match="--stream always"):
+        segment_any(path, fake_model(), options)
+    assert segment_any(path, fake_model(), options, stream=EVERYTHING).status == "done"
 
 
 def test_a_limit_that_was_given_counts(tmp_path, drawn):

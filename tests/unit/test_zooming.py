@@ -17,11 +17,11 @@ from ranvier._zoom_windows import HeldPixels, places, windows
 from ranvier.bundle import Field, embedded
 from ranvier.datasets.phantom import PhantomSettings, draw
 from ranvier.errors import BundleFormatError, SettingsError
-from ranvier.inference import InferenceSettings, load_model, segment
+from ranvier.inference import InferenceSettings, load_model, segment, segmenting_notes
 from ranvier.preprocess import GreyStatistics, statistics
 from ranvier.reading import from_array
-from ranvier.streaming.sources import ArraySource
-from ranvier.streaming.suiting import suiting_zoom, warning_of
+from ranvier.streaming.sources import ArraySource, part_of
+from ranvier.streaming.suiting import check_zoom, taken_zoom
 from ranvier.tilewise import predict
 from ranvier.tiling import Box
 from ranvier.training.axon_size import trained_axon_px as of_images
@@ -132,18 +132,34 @@ def test_models_without_a_zoom_of_their_own_are_shown_images_as_they_are(phantom
     assert found.provenance["zoom"] == {"asked": "auto", "chosen": 1}
 
 
-def test_streamed_images_are_shown_as_they_are_and_a_better_zoom_is_told(phantoms, model):
+def test_the_zoom_of_an_image_that_is_streamed_is_that_in_memory(phantoms, model):
     pixels = phantoms[3].image.pixels
-    told = suiting_zoom(ArraySource(pixels), model, statistics(pixels), InferenceSettings())
-    assert (told["asked"], told["chosen"]) == ("auto", 1)
-    assert told["suggested"] == chosen(pixels, model).zoom
-    assert f"zoom {told['suggested']:.3g}" in warning_of(told)
-    given = suiting_zoom(
-        ArraySource(pixels), model, statistics(pixels), InferenceSettings(zoom=1.0)
-    )
-    assert given == {"asked": 1, "chosen": 1}
-    assert warning_of(given) is None
-    assert warning_of({"suggested": 1.4}) is None
+    padded = np.pad(pixels, 7)
+    part = part_of(ArraySource(padded), (7, 7, *pixels.shape[::-1]))
+    for source in (ArraySource(pixels), part):
+        zoom = taken_zoom(source, model, statistics(pixels), InferenceSettings())
+        assert zoom == chosen(pixels, model).as_dict()
+    assert zoom["chosen"] < 0.6
+    in_memory = segment(from_array(pixels), model)
+    assert in_memory.provenance["zoom"] == zoom
+    bare = in_memory.provenance["bare_axons"]["left_out"]
+    assert in_memory.provenance["notes"] == segmenting_notes(zoom, bare)
+    given = taken_zoom(part, model, statistics(pixels), InferenceSettings(zoom=0.5))
+    assert given == {"asked": 0.5, "chosen": 0.5}
+    assert segmenting_notes(given, 0) == ()
+    assert segmenting_notes({"asked": "auto", "chosen": 1.0}, 0) == ()
+
+
+def test_memory_bounds_no_zoom_of_an_image_that_is_streamed(model):
+    few = InferenceSettings(max_zoomed_px=95_000)
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300), dtype=np.uint8)
+    zoom = taken_zoom(ArraySource(noise), model, statistics(noise), few)
+    assert max(look["zoom"] for look in zoom["candidates"]) > 1
+    check_zoom((100_000, 100_000), InferenceSettings(zoom=1.4))
+    check_zoom((200_000, 200_000), InferenceSettings(zoom=1))
+    check_zoom((200_000, 200_000), InferenceSettings())
+    with pytest.raises(SettingsError, match="150000 x 150000 pixels at zoom"):
+        check_zoom((100_000, 100_000), InferenceSettings(zoom=1.5))
 
 
 # Budget

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ranvier._zoom_windows import Pixels
 from ranvier.errors import SettingsError
 from ranvier.inference import Model
 from ranvier.micrograph import Array
-from ranvier.preprocess import GreyStatistics, normalise
+from ranvier.preprocess import GreyStatistics, normalise, zoomed_shape
 from ranvier.streaming.grey import streamed_statistics
 from ranvier.streaming.planes import Plane
 from ranvier.streaming.sources import WindowSource
+from ranvier.streaming.suiting import check_zoom, taken_zoom
+from ranvier.streaming.zoomed import LogitsBack, kept_at
 from ranvier.tilewise import InferenceSettings, _averaged, _decided, _mirrored
-from ranvier.tiling import Box, cover, plane_shape
+from ranvier.tiling import Box, Tile, cover, plane_shape
 
 __all__ = ["BlankSettings", "Seen", "check_model", "classify_streamed"]
 
 Progress = Callable[[int, int], None]
+_Write = Callable[[Box, NDArray[np.float32] | None], None]
 _CELL = 16
 """Edge, in pixels, of the cells whose grey levels are compared."""
 
@@ -68,18 +75,21 @@ class Seen:
 
     Attributes
     ----------
+    zoom
+        The zoom that was asked for and taken; see :func:`ranvier.streaming.suiting.taken_zoom`.
     grey
-        Statistics of the image.
+        Statistics of the image at that zoom.
     windows, blank_windows
         How many windows there are, and how many of them were blank and not shown.
-    blank_px
-        Pixels of those.
+    blank_share
+        Share of the image in those.
     """
 
+    zoom: Mapping[str, Any]
     grey: GreyStatistics
     windows: int
     blank_windows: int
-    blank_px: int
+    blank_share: float
 
 
 def check_model(model: Model, settings: InferenceSettings) -> None:
@@ -88,7 +98,7 @@ def check_model(model: Model, settings: InferenceSettings) -> None:
     Raises
     ------
     SettingsError
-        It must be shown patches or see the whole image, or a zoom other than 1 is asked for by number.
+        It must be shown patches or see the whole image.
     """
     if model.bundle.patches is not None or model.bundle.classical is not None:
         raise SettingsError(
@@ -96,11 +106,11 @@ def check_model(model: Model, settings: InferenceSettings) -> None:
             where=model.bundle.name,
             fix="Use a model with a network made by Ranvier, or cut the image and use --stream never",
         )
-    if settings.zoom not in (1, "auto") or settings.faithful:
+    if settings.faithful:
         raise SettingsError(
-            "images that are streamed are shown to the model as they are",
-            where="--zoom, --faithful",
-            fix="Leave these options out, choose another --level, or use --stream never",
+            "only models imported from nnU-Net can be run as nnU-Net runs them, and they see each image as a whole",
+            where="--faithful",
+            fix="Leave it out",
         )
 
 
@@ -116,8 +126,9 @@ def classify_streamed(
 ) -> Seen:
     """Give every pixel its class, tile by tile, as :func:`ranvier.tilewise.predict` does in memory.
 
-    The tiles are the same, and so are the statistics of the image; so every class and every confidence is the same,
-    except where windows are blank and not shown: these are background, with confidence 255.
+    The zoom and the tiles are the same, and so are the statistics of the image, and the weights by which pixels and
+    logits are resampled; so every class and every confidence is the same, except where windows are blank and not shown:
+    these are background, with confidence 255.
 
     Parameters
     ----------
@@ -126,45 +137,79 @@ def classify_streamed(
     model
         See :func:`check_model`.
     classes, confidence
-        uint8 planes of the image's shape; written and committed.
+        uint8 planes of the image's shape; written and committed. Work at a zoom leaves files beside them meanwhile.
     settings
-        Views and size of tiles.
+        Zoom, views and size of tiles. Zoom ``auto`` is chosen by what the network sees, as in memory.
     blank
-        Which windows are left out.
+        Which windows are left out. At a zoom they are blank as the network would see them.
     progress
-        Called with pixels done and pixels in all.
+        Called with pixels done and pixels in all, at the zoom.
+
+    Raises
+    ------
+    SettingsError
+        The model cannot be shown windows, or there would be far too many pixels at the zoom.
     """
     check_model(model, settings)
+    check_zoom(source.shape, settings)
     grey = streamed_statistics(source)
-    shape, field = source.shape, model.bundle.field
-    limit = blank.limit(grey) if blank.skip else -1.0
-    windows = empty = empty_px = done = 0
-    plane = plane_shape(shape, field.stride, field.minimum)
-    tiles = cover(plane, stride=field.stride, halo=field.halo, max_read_px=settings.max_tile_px)
-    for tile in tiles:
-        box = tile.write.clipped(shape)
-        if box.area == 0:
-            continue
-        windows += 1
-        if grey.is_flat:
-            found = np.zeros(box.shape, np.uint8), np.full(box.shape, 255, np.uint8)
-        else:
-            pixels = _mirrored_window(source, tile.read)
-            if limit >= 0 and is_blank(pixels, limit):
-                empty, empty_px = empty + 1, empty_px + box.area
-                found = np.zeros(box.shape, np.uint8), np.full(box.shape, 255, np.uint8)
-            else:
+    zoom = taken_zoom(source, model, grey, settings)
+    shape = zoomed_shape(source.shape, zoom["chosen"])
+    flat, windows, empty, empty_px, done = grey.is_flat, 0, 0, 0, 0
+    with ExitStack() as until:
+        shown: Pixels = source
+        write: _Write = partial(_write, classes, confidence)
+        if shape != source.shape and not flat:
+            shown = kept_at(source, shape, classes.path.parent, until)
+            grey = streamed_statistics(shown)
+            back = LogitsBack(shape, classes=classes, confidence=confidence)
+            write = until.enter_context(back).write
+        limit = blank.limit(grey) if blank.skip else -1.0
+        for tile, box in _tiles(shown.shape, model, settings):
+            logits = None
+            if not flat and (pixels := _unless_blank(shown, tile.read, limit)) is not None:
                 seen = normalise(pixels, grey, model.bundle.normalisation)
                 logits = _averaged(seen, model.backend, settings.views)
-                found = _decided(logits[(slice(None), *box.within(tile.read))])
-        classes.write(box, found[0])
-        confidence.write(box, found[1])
-        done += box.area
-        if progress is not None:
-            progress(done, shape[0] * shape[1])
+                logits = logits[(slice(None), *box.within(tile.read))]
+            elif not flat:
+                empty, empty_px = empty + 1, empty_px + box.area
+            write(box, logits)
+            windows, done = windows + 1, done + box.area
+            if progress is not None:
+                progress(done, shown.shape[0] * shown.shape[1])
     classes.commit()
     confidence.commit()
-    return Seen(grey, windows, empty, empty_px)
+    return Seen(zoom, grey, windows, empty, empty_px / done)
+
+
+def _tiles(
+    shape: tuple[int, int], model: Model, settings: InferenceSettings
+) -> Iterator[tuple[Tile, Box]]:
+    """What the network reads, and which part of the image it says something of."""
+    field = model.bundle.field
+    plane = plane_shape(shape, field.stride, field.minimum)
+    for tile in cover(
+        plane, stride=field.stride, halo=field.halo, max_read_px=settings.max_tile_px
+    ):
+        box = tile.write.clipped(shape)
+        if box.area:
+            yield tile, box
+
+
+def _write(classes: Plane, confidence: Plane, box: Box, logits: NDArray[np.float32] | None) -> None:
+    """Decide a tile and write it; background where it was not shown."""
+    if logits is None:
+        classes.write(box, np.zeros(box.shape, np.uint8))
+        confidence.write(box, np.full(box.shape, 255, np.uint8))
+        return
+    for plane, values in zip((classes, confidence), _decided(logits), strict=True):
+        plane.write(box, values)
+
+
+def _unless_blank(source: Pixels, box: Box, limit: float) -> Array | None:
+    """Pixels of a window; None if it is blank. No window is where the limit is negative."""
+    pixels = _mirrored_window(source, box)
+    return None if limit >= 0 and is_blank(pixels, limit) else pixels
 
 
 def is_blank(pixels: Array, limit: float) -> bool:
@@ -195,7 +240,7 @@ def _is_even(pixels: Array, limit: float) -> bool:
     return bool(cells.std(axis=(1, 3), dtype=np.float64).max() <= limit)
 
 
-def _mirrored_window(source: WindowSource, box: Box) -> Array:
+def _mirrored_window(source: Pixels, box: Box) -> Array:
     """Read a window that may reach past the bottom and right edges, where the image is mirrored."""
     rows, columns = source.shape
     if box.bottom <= rows and box.right <= columns:

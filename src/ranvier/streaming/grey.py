@@ -6,14 +6,14 @@ import math
 
 import numpy as np
 
+from ranvier._zoom_windows import Pixels
 from ranvier.preprocess import _ROWS_AT_A_TIME, GreyStatistics
 from ranvier.streaming.planes import strips
-from ranvier.streaming.sources import WindowSource
 
 __all__ = ["streamed_statistics"]
 
 
-def streamed_statistics(source: WindowSource) -> GreyStatistics:
+def streamed_statistics(source: Pixels) -> GreyStatistics:
     """Measure the grey levels of a whole image in one pass over its strips, two for float pixels.
 
     8 and 16-bit levels are counted, and the sums taken of the counts. Sums of float pixels are taken over the same

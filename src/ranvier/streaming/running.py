@@ -33,7 +33,7 @@ from ranvier.streaming.separating import Separated, separate_streamed
 from ranvier.streaming.settings import StreamSettings
 from ranvier.streaming.sources import Pick, WindowSource, content_sha256, part_of
 from ranvier.streaming.sparse import figures, overlay, overlay_factor
-from ranvier.streaming.suiting import suiting_zoom, warning_of
+from ranvier.streaming.suiting import check_zoom
 from ranvier.streaming.tables_out import (
     check_room_in_memory,
     write_csv,
@@ -135,6 +135,7 @@ def segment_streamed(
         source = part_of(source, stream.region)
         if options.limits.max_pixels != Limits().max_pixels:
             options.limits.check_pixels(*source.shape, str(path))
+        check_zoom(source.shape, options.inference)
         folder = until.enter_context(work_folder(place))
         job = _Job(path, source, digest, about, clock, options, stream)
         return _streamed(job, model, folder, place=place, progress=progress)
@@ -193,7 +194,6 @@ def _streamed(
         )
         least = least_closure(model, options.inference)
         bare = drop_bare_axons(classes, least)
-        zoom = suiting_zoom(source, model, seen.grey, options.inference)
         clock.lap("segmenting")
         found = separate_streamed(
             classes,
@@ -212,14 +212,14 @@ def _streamed(
             confidence=confidence,
             window=job.stream.crop_px,
         )
-        summary = {**figures(found, table, source, options.summary), "zoom": zoom["chosen"]}
+        summary = {**figures(found, table, source, options.summary), "zoom": seen.zoom["chosen"]}
         clock.lap("measuring")
         files, left_out = _files(job, classes, found, table, folder=folder, summary=summary)
         clock.lap("exporting")
-        notes = _notes(job, seen, zoom, bare=bare, too_large=too_large, left_out=left_out)
+        notes = _notes(job, seen, bare=bare, too_large=too_large, left_out=left_out)
         kept = Place(place.folder, place.stem, tuple(files))
         run = _record(job, seen, summary, notes=notes, too_large=too_large, left_out=left_out)
-        run |= {"zoom": zoom, "bare_axons": {"min_closure": least, "left_out": bare}}
+        run["bare_axons"] = {"min_closure": least, "left_out": bare}
         outputs = publish_files(files, run, place=kept, existing=options.existing)
     size = source.pixel_size
     return Outcome(
@@ -278,25 +278,16 @@ def _files(
 
 
 def _notes(
-    job: _Job,
-    seen: Seen,
-    zoom: dict[str, Any],
-    *,
-    bare: int,
-    too_large: int,
-    left_out: Mapping[str, str],
+    job: _Job, seen: Seen, *, bare: int, too_large: int, left_out: Mapping[str, str]
 ) -> tuple[str, ...]:
     """What the user is told."""
     rows, columns = job.source.shape
     notes = [*job.source.notes, f"streamed: {columns} x {rows} pixels in {seen.windows} windows"]
     if seen.blank_windows:
-        share = seen.blank_px / (rows * columns)
         notes.append(
-            f"{seen.blank_windows} blank windows ({share:.1%} of the image) not shown to the network"
+            f"{seen.blank_windows} blank windows ({seen.blank_share:.1%} of the image) not shown to the network"
         )
-    if (warning := warning_of(zoom)) is not None:
-        notes.append(warning)
-    notes += segmenting_notes(zoom, bare)
+    notes += segmenting_notes(seen.zoom, bare)
     factor = overlay_factor(job.source.shape)
     if factor > 1:
         notes.append(f"overlay {factor} times smaller than the image")
@@ -339,11 +330,12 @@ def _record(
         "identity": _identity(job.about, [job.sha256], job.options),
         "units": "px" if size is None else "um",
         "summary": summary,
+        "zoom": dict(seen.zoom),
         "streaming": {
             "grey": grey,
             "windows": seen.windows,
             "blank_windows": seen.blank_windows,
-            "blank_share": seen.blank_px / (shape[0] * shape[1]),
+            "blank_share": seen.blank_share,
             "overlay_factor": overlay_factor(shape),
             "fibres_measured_by_area_alone": too_large,
             "left_out": dict(left_out),

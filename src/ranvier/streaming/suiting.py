@@ -1,27 +1,57 @@
-"""Whether an image that is streamed, and so shown as it is, would better be shown at another zoom."""
+"""The zoom at which an image that is streamed is shown to the network."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from typing import Any
 
+from ranvier._zoom_windows import Pixels
+from ranvier.errors import SettingsError
 from ranvier.inference import Model
-from ranvier.preprocess import GreyStatistics
-from ranvier.streaming.sources import WindowSource
+from ranvier.preprocess import GreyStatistics, zoomed_shape
 from ranvier.tilewise import InferenceSettings
 from ranvier.zooming import Viewer, choose_zoom_of, trained_axon_px
 
-__all__ = ["suiting_zoom", "warning_of"]
+__all__ = ["MOST_ZOOMED_PX", "check_zoom", "taken_zoom"]
 
-_FAR = 1.5
-"""A zoom that differs from 1 by a larger factor is worth a warning."""
+MOST_ZOOMED_PX = 20_000_000_000
+"""Pixels after a zoom above which a network would take days, and the disk be full."""
 
 
-def suiting_zoom(
-    source: WindowSource, model: Model, grey: GreyStatistics, settings: InferenceSettings
+def check_zoom(shape: tuple[int, int], settings: InferenceSettings) -> None:
+    """Refuse a zoom, given as a number, that no machine is meant for.
+
+    Parameters
+    ----------
+    shape
+        Rows and columns of the image.
+    settings
+        What was asked for; ``auto`` never chooses such a zoom.
+
+    Raises
+    ------
+    SettingsError
+        There would be more than ``MOST_ZOOMED_PX`` pixels.
+    """
+    if settings.zoom == "auto":
+        return
+    rows, columns = zoomed_shape(shape, settings.zoom)
+    if (rows, columns) != shape and rows * columns > MOST_ZOOMED_PX:
+        raise SettingsError(
+            "the image would become too large, even for the disk",
+            where="--zoom",
+            seen=f"{rows} x {columns} pixels at zoom {settings.zoom:g}",
+            fix=f"Choose a zoom that keeps it below {MOST_ZOOMED_PX:,} pixels, or a --region",
+        )
+
+
+def taken_zoom(
+    source: Pixels, model: Model, grey: GreyStatistics, settings: InferenceSettings
 ) -> dict[str, Any]:
-    """The zoom that was asked for and taken, which is 1, and the one that would suit the image where that was ``auto``.
+    """The zoom that was asked for and the one that is taken, as they are recorded in memory, too.
+
+    Where it is ``auto``, the zoom is that of :func:`ranvier.zooming.choose_zoom` for the same pixels, unless memory
+    would bound it there.
 
     Parameters
     ----------
@@ -35,25 +65,11 @@ def suiting_zoom(
     Returns
     -------
     dict
-        As :meth:`ranvier.zooming.ZoomChoice.as_dict`, with ``suggested``; ``chosen`` is 1.
+        ``asked`` and ``chosen``; as :meth:`ranvier.zooming.ZoomChoice.as_dict` where it was ``auto``.
     """
     if settings.zoom != "auto":
         return {"asked": settings.zoom, "chosen": settings.zoom}
     bundle = model.bundle
-    # Nothing is resampled as a whole here, so no zoom is too large.
-    free = replace(settings, max_zoomed_px=sys.maxsize)
+    free = replace(settings, max_zoomed_px=MOST_ZOOMED_PX)
     viewer = Viewer(model.backend, bundle.field, bundle.normalisation, free)
-    choice = choose_zoom_of(source, grey, viewer, axon_px=trained_axon_px(bundle.about))
-    return {**choice.as_dict(), "chosen": 1.0, "suggested": choice.zoom}
-
-
-def warning_of(zoom: dict[str, Any]) -> str | None:
-    """What the user is told of a zoom that would suit the image better; None where it is not far from 1."""
-    suggested = zoom.get("suggested", 1.0)
-    if 1 / _FAR < suggested < _FAR:
-        return None
-    fix = "choose a --level near it, or make" if suggested < 1 else "make"
-    return (
-        f"warning: shown to the model as it is, but its fibres look as in training at zoom {suggested:.3g}: "
-        f"{fix} a resampled copy, or cut it and use --stream never"
-    )
+    return choose_zoom_of(source, grey, viewer, axon_px=trained_axon_px(bundle.about)).as_dict()
