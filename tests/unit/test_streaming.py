@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tracemalloc
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -472,6 +473,24 @@ def run_both(tmp_path, pixels, exports=(), **more):
         path, fake_model(), Options(output=tmp_path / "parts", **options), stream=EVERYTHING
     )
     return whole, parts
+
+
+@pytest.mark.parametrize("least", [0.02, 0.1])
+def test_bare_axons_left_out_are_those_of_the_whole_image(tmp_path, drawn, least):
+    inference = replace(SMALL_TILES, min_closure=least)
+    whole, parts = run_both(tmp_path, drawn, inference=inference)
+    records = [
+        json.loads((tmp_path / folder / "x_run.json").read_text()) for folder in ("whole", "parts")
+    ]
+    assert records[0]["bare_axons"] == records[1]["bare_axons"]
+    assert records[0]["bare_axons"]["left_out"] > 5
+    assert whole.summary == parts.summary
+    told = [note for note in parts.notes if "hardly any myelin" in note]
+    assert told == [note for note in whole.notes if "hardly any myelin" in note]
+    assert len(told) == 1
+    assert np.array_equal(
+        *(read(tmp_path / f / "x_instances.tif").pixels for f in ("whole", "parts"))
+    )
 
 
 def test_results_are_those_of_the_whole_image(tmp_path, drawn):
