@@ -251,7 +251,9 @@ def test_the_zoom_is_chosen_recorded_and_shown_where_it_is_not_1(run, sem, tmp_p
     assert small["settings"]["inference"]["zoom"] == big["settings"]["inference"]["zoom"] == "auto"
     assert small["zoom"]["chosen"] == small["summary"]["zoom"] == 1
     assert 0.2 < big["zoom"]["chosen"] == big["summary"]["zoom"] < 0.6
-    assert {"zoom", "score", "closure", "confidence", "axon_px"} <= set(big["zoom"]["candidates"][0])
+    assert {"zoom", "score", "closure", "confidence", "axon_px"} <= set(
+        big["zoom"]["candidates"][0]
+    )
     assert out.count("note: zoom") == 1
     assert f"note: zoom {big['zoom']['chosen']:.3g} chosen" in out
     mask = np.asarray(Image.open(results / "large_seg-axonmyelin.png"))
@@ -283,7 +285,13 @@ def test_bad_options_are_one_clear_error(run, sem, arguments, message):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["segment"], ["segment", "--nonsense"], ["segment", "x", "--zoom", "large"], ["segment", "x", "--precision", "f64"]],
+    [
+        [],
+        ["segment"],
+        ["segment", "--nonsense"],
+        ["segment", "x", "--zoom", "large"],
+        ["segment", "x", "--precision", "f64"],
+    ],
 )
 def test_wrong_usage_ends_with_2(run, arguments):
     code, out, _ = run(*arguments)

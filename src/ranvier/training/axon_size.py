@@ -18,9 +18,10 @@ _SMALLEST_PX = 12
 
 
 def trained_axon_px(images: Sequence[Annotated]) -> float | None:
-    """Diameter of the circle with the area of the axon above and below which axons cover the same area.
+    """Of each image, the diameter above and below which axons cover the same area; the geometric mean over images.
 
-    Axons (4-connected components of 12 pixels or more) of all images are pooled, at the images' own pixels.
+    Axons are 4-connected components of 12 pixels or more, their diameter that of the circle of equal area, at the
+    images' own pixels.
 
     Parameters
     ----------
@@ -34,16 +35,16 @@ def trained_axon_px(images: Sequence[Annotated]) -> float | None:
     """
     drawn = [image for image in images if image.masks]
     chosen = drawn[:: max(1, math.ceil(len(drawn) / MOST_IMAGES))]
-    areas = np.sort(np.concatenate([np.zeros(0), *(_areas(a.load()[1]) for a in chosen)]))
+    logs = [math.log(px) for a in chosen if (px := _axon_px(a.load()[1])) is not None]
+    return math.exp(math.fsum(logs) / len(logs)) if logs else None
+
+
+def _axon_px(classes: NDArray[np.uint8]) -> float | None:
+    from scipy.ndimage import label
+
+    areas = np.sort(np.bincount(label(classes == AXON)[0].ravel())[1:].astype(np.float64))
+    areas = areas[areas >= _SMALLEST_PX]
     if not areas.size:
         return None
     covered = np.cumsum(areas)
-    middle = float(areas[np.searchsorted(covered, covered[-1] / 2)])
-    return 2 * math.sqrt(middle / math.pi)
-
-
-def _areas(classes: NDArray[np.uint8]) -> NDArray[np.float64]:
-    from scipy.ndimage import label
-
-    found = np.bincount(label(classes == AXON)[0].ravel())[1:].astype(np.float64)
-    return found[found >= _SMALLEST_PX]
+    return 2 * math.sqrt(float(areas[np.searchsorted(covered, covered[-1] / 2)]) / math.pi)
