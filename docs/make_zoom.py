@@ -1,9 +1,11 @@
 """The tables and the chart of docs/results/zoom.md, from what benchmarks/zoom.py wrote.
 
     python benchmarks/zoom.py AGG --bundles FOLDER -o zoom.json
-    python docs/make_zoom.py zoom.json
+    python benchmarks/zoom.py AGG --bundles FOLDER --per-source 99 --crop 9999 -o whole.json
+    python docs/make_zoom.py zoom.json [whole.json ...]
 
-Prints Markdown; writes docs/results/zoom.png. The chart holds no pixel of a micrograph.
+Prints Markdown; writes docs/results/zoom.png of the first file. The chart holds no pixel of a micrograph. Of whole
+images each is a row: what auto makes of it, less what zoom 1 makes of it.
 """
 
 from __future__ import annotations
@@ -99,6 +101,23 @@ def tables(rows: list[Row]) -> None:
         )
 
 
+def whole(rows: list[Row]) -> None:
+    """Print a row for each image and scale."""
+    header("source", "image", "scale", "zoom", "auto", "zoom 1", "auto - zoom 1", "extra time")
+    for (source, image, scale), (row,) in grouped(rows, "source", "image", "scale").items():
+        gain = [row[f"auto_{c}"] - row[f"zoom_1_{c}"] for c in CLASSES]
+        line(
+            source,
+            image,
+            f"{scale:g}",
+            f"{row['zoom']:.3g}",
+            pair([row], "auto"),
+            pair([row], "zoom_1"),
+            " / ".join(f"{v:+.3f}" for v in gain),
+            f"{row['seconds_looking'] / (row['seconds'] - row['seconds_looking']):.0%}",
+        )
+
+
 def chart(rows: list[Row]) -> None:
     """Draw Dice over scale, a panel for each source."""
     import matplotlib as mpl
@@ -136,6 +155,9 @@ def main() -> None:
     rows = json.loads(Path(sys.argv[1]).read_text())
     tables(rows)
     chart(rows)
+    for path in sys.argv[2:]:
+        print()
+        whole(json.loads(Path(path).read_text()))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ranvier.micrograph import AXON, MYELIN
 
-AXON_PX = 40.0
+AXON_PX = 33.0
 """Diameter, in pixels, of axons as networks see them in training, where a model does not say its own."""
 _SMALLEST_AXON_PX = 12
 """Components of axon of fewer pixels are specks."""

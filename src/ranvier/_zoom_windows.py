@@ -87,8 +87,8 @@ def places(pixels: Pixels, count: int, seen: NDArray[np.float32] | None = None) 
     """Places with much structure, apart from each other; the same for the same image.
 
     Each cell of a coarse grid is worth its contrast (standard deviation of grey levels) and, where a look at the
-    whole image saw fibres, the share of fibre in it; cells without such
-    neighbours, as a label or a fold, are worth less.
+    whole image saw fibres, the share of fibre in it; cells without such neighbours, as a label or a fold, are worth
+    less.
 
     Parameters
     ----------

@@ -14,8 +14,9 @@ The written contract, versions 1 to 3. ``model.json`` is a JSON object with
 - ``training``: a summary of data (``trained_on_sha256``: hashes of the image files), recipe and scores; with
   ``ensemble`` (each network's fold, what it held out and its scores), ``distilled_from`` (the teachers' hashes),
   ``finetuned`` (Dice before and after) or ``begun_from`` where they apply
-- where it is known, ``trained_axon_px``: diameter in pixels, in the training's images, above and below which axons
-  cover the same area; by it :mod:`ranvier.zooming` judges at which zoom axons are of the size that the network knows
+- where it is known, ``trained_axon_px``: how wide axons are in the training's images, in pixels (of each image, the
+  diameter above and below which axons cover the same area; the geometric mean over images); by it
+  :mod:`ranvier.zooming` judges at which zoom axons are of the size that the network knows
 - where the model was made by Ranvier, ``data`` (what is known of each source, licences among it), ``limits`` (what it
   was not trained on), ``how_scored`` (what the scores are, in a sentence) and ``gates``: for each precision whether it
   ``passed`` the comparison with f32, or its ``failures`` in words, or why it was ``skipped``

@@ -42,9 +42,15 @@ _LEAST_EDGE_PX = 64
 """The image's longer edge at the smallest zoom that is tried."""
 _FALL = 0.5
 """Larger zooms are not tried once the score is so much below the best."""
-_IN_FAVOUR_OF_1 = {"smaller": 0.05, "larger": 0.1}
+_IN_FAVOUR_OF_1 = {"smaller": 0.02, "larger": 0.1}
 """By how much a smaller or larger zoom must score better than zoom 1; the larger take longer."""
+_HOPELESS = -1.5
+"""Where no score is better, none says anything, and the image stays as it is."""
 _STEPS_PER_OCTAVE = 4
+_OF_WHOLE = 0.15
+"""Of the budget: the whole image is looked at where that takes no more."""
+_CONVINCING = -0.75
+"""Scores from here on are of a network that sees what it knows."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +70,8 @@ class ProbeSettings:
         A number is not positive, or ``least_px`` is above ``most_px``.
     """
 
-    share: float = 0.25
-    least_px: int = 250_000
+    share: float = 0.6
+    least_px: int = 400_000
     most_px: int = 2_000_000
 
     def __post_init__(self) -> None:
@@ -215,7 +221,7 @@ def _plan(shape: tuple[int, int], viewer: Viewer, budget: int) -> _Plan:
     )
     box = Box(0, 0, *shape)
     for edge, count in SIZES:
-        limit = 1.1 * edge * edge * count
+        limit = max(1.1 * edge * edge * count, budget * _OF_WHOLE)
         whole = frozenset(z for z in zooms if area * z * z <= limit)
         window = viewer.cost(Box(0, 0, edge, edge), 1.0) * count
         cost = sum(viewer.cost(box, z) if z in whole else window for z in zooms) + 2 * window
@@ -249,7 +255,7 @@ class _Search:
             score = self._score(zoom)
             if score is not None:
                 best = max(best, score)
-                if best - score > _FALL:
+                if best > _CONVINCING and best - score > _FALL:
                     break
 
     def _look_at_whole(self) -> NDArray[np.float32] | None:
@@ -304,6 +310,8 @@ class _Search:
         if not scores:
             return 1.0
         best = max(scores, key=lambda octave: scores[octave])
+        if scores[best] < _HOPELESS:
+            return 1.0
         margin = _IN_FAVOUR_OF_1["larger" if best > 0 else "smaller"]
         if 0.0 in scores and scores[0.0] > scores[best] - margin:
             return 1.0
