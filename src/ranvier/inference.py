@@ -208,12 +208,16 @@ def least_closure(model: Model, settings: InferenceSettings) -> float:
 
 
 def segmenting_notes(zoom: Mapping[str, Any], bare: int) -> tuple[str, ...]:
-    """What the user is told of a segmentation: the zoom that was chosen, and how many axons were left out."""
+    """What the user is told of a segmentation: the zoom, whether the image is strange, and how many axons went."""
     notes = []
     if zoom["chosen"] != zoom["asked"] and zoom["chosen"] != 1:
         notes.append(
             f"zoom {zoom['chosen']:.3g} chosen, at which the model sees fibres as in training "
             "(--zoom 1 shows images as they are)"
+        )
+    if zoom.get("unlike_training"):
+        notes.append(
+            "the image is unlike those that the model was trained on: look at the overlay before you use any number"
         )
     if bare:
         notes.append(f"{bare} axon(s) with hardly any myelin left out (--min-closure 0 keeps them)")

@@ -79,6 +79,7 @@ def test_the_zoom_is_what_the_size_of_the_fibres_needs(phantoms, model, scale):
     assert needed / 1.6 <= choice.zoom <= needed * 1.6
     assert (choice.zoom == 1) == (scale == 1)
     assert choice.best_score > -1
+    assert not choice.is_unlike
 
 
 def test_the_same_each_time(phantoms, model):
@@ -230,6 +231,20 @@ def test_an_image_that_shows_nothing_is_not_looked_at(pixels):
     choice = choose_zoom(pixels, backend, field=FIELD, settings=InferenceSettings())
     assert (choice.zoom, choice.looks, backend.shown) == (1, (), 0)
     assert choice.best_score is None
+
+
+@pytest.mark.parametrize("kind", ["noise", "glass", "shading"])
+def test_an_image_unlike_the_training_is_told(model, kind):
+    rng = np.random.default_rng(0)
+    pixels = {
+        "noise": rng.integers(0, 256, (300, 300)),
+        "glass": np.clip(rng.normal(230, 3, (300, 300)), 0, 255),
+        "shading": np.tile(np.linspace(0, 255, 300), (300, 1)),
+    }[kind]
+    found = segment(from_array(pixels.astype(np.uint8)), model)
+    assert found.provenance["zoom"]["unlike_training"]
+    assert any("unlike those" in note for note in found.provenance["notes"])
+    assert np.mean(found.classes > 0) < 0.002
 
 
 def test_without_axons_the_image_stays_as_it_is():
