@@ -15,6 +15,7 @@ from ranvier.training.augment import cut
 from ranvier.training.canvas import Canvas, canvas
 from ranvier.training.lessons import Replayed, Taught
 from ranvier.training.looking import base_zoom
+from ranvier.training.nothing import LEARNED, pictures
 from ranvier.training.settings import ImageSampling, Recipe, SamplingSettings
 
 
@@ -51,6 +52,7 @@ class PatchSampler:
         self._weights = with_replay(source_weights(self._sources, recipe.sampling), shares)
         self._image_weights = [image_weights(s, recipe.sampling.images) for s in self._sources]
         self._recipe, self._rng = recipe, rng
+        self._nothing = _nothing(recipe, rng)
 
     def batch(self) -> tuple[Tensor, Tensor]:
         """Draw a batch: grey (n, 1, rows, columns), channels last, and what to learn.
@@ -61,11 +63,9 @@ class PatchSampler:
         recipe, rng = self._recipe, self._rng
         pairs = []
         for share in foreground_shares(recipe.sampling, recipe.schedule.batch):
-            number = rng.choice(len(self._sources), p=self._weights)
-            source = self._sources[number]
             pairs.append(
                 cut(
-                    source[rng.choice(len(source), p=self._image_weights[number])],
+                    self._image(),
                     patch=recipe.schedule.patch,
                     foreground=share,
                     by_class=recipe.sampling.foreground_by_class,
@@ -76,6 +76,25 @@ class PatchSampler:
         grey = torch.stack([g for g, _ in pairs]).contiguous(memory_format=torch.channels_last)
         targets = [_as_probabilities(t) if self._soft else t for _, t in pairs]
         return grey, torch.stack(targets)
+
+    def _image(self) -> Canvas:
+        """The image that the next patch is cut from."""
+        rng = self._rng
+        if self._nothing and rng.random() < self._recipe.sampling.nothing:
+            return self._nothing[rng.integers(len(self._nothing))]
+        number = rng.choice(len(self._sources), p=self._weights)
+        source = self._sources[number]
+        return source[rng.choice(len(source), p=self._image_weights[number])]
+
+
+def _nothing(recipe: Recipe, rng: np.random.Generator) -> list[Canvas]:
+    """Pictures without nerve, where the recipe wants any."""
+    if not recipe.sampling.nothing:
+        return []
+    return [
+        canvas(grey, np.zeros_like(grey), rng, normalisation=recipe.input.scheme)
+        for _, grey in pictures(LEARNED)
+    ]
 
 
 def _canvas_of(image: Annotated, recipe: Recipe, rng: np.random.Generator) -> Canvas:

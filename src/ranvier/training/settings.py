@@ -199,12 +199,15 @@ class SamplingSettings:
     foreground_by_class
         False: each patch is so by chance, and any such pixel is as likely. True, as in nnU-Net: the last patches of
         every batch are, by that share, and the class is drawn first, among those that the image has.
+    nothing
+        Share of patches of photographs and stained tissue without nerve (:mod:`ranvier.training.nothing`).
     """
 
     sources: Sampling = "root"
     images: ImageSampling = "area-root"
     foreground: float = 0.5
     foreground_by_class: bool = False
+    nothing: float = 0.0
 
     def __post_init__(self) -> None:
         _choice(self.sources, get_args(Sampling), "sampling.sources")
@@ -212,6 +215,8 @@ class SamplingSettings:
         _require(
             0 <= self.foreground <= 1, "sampling.foreground must be in [0, 1]", self.foreground
         )
+        what = "sampling.nothing must be at least 0 and below 1"
+        _require(0 <= self.nothing < 1, what, self.nothing)
 
 
 @dataclass(frozen=True)
