@@ -27,7 +27,8 @@ def strange() -> Iterator[tuple[str, np.ndarray]]:
 
 
 def main() -> None:
-    from ranvier import from_array, load_model, segment
+    from ranvier import load_model, segment
+    from ranvier.reading import from_array
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
