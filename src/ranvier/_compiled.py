@@ -28,7 +28,7 @@ __all__ = ["SWITCH", "cache_folder", "compiled"]
 
 SWITCH = "RANVIER_CACHE"
 _OFF = ("off", "0", "none")
-_ENDING = ".blob"
+_ENDING, _PART = ".blob", ".part"
 _HASH_BYTES = 32
 _LARGEST = 64 << 20
 """Larger graphs are not kept: compiling them is a small part of running them."""
@@ -77,7 +77,7 @@ def compiled(graph: bytes, weights: bytes, settings: Mapping[str, Any], *, keep:
     openvino.CompiledModel
         It gives the same numbers, whether compiled or taken from the cache.
     """
-    folder = cache_folder() if keep else None
+    folder = cache_folder() if keep and len(weights) <= _LARGEST else None
     path = None
     if folder is not None:
         path = folder / f"{_key(graph, weights, settings)}{_ENDING}"
@@ -87,7 +87,7 @@ def compiled(graph: bytes, weights: bytes, settings: Mapping[str, Any], *, keep:
             with contextlib.suppress(RuntimeError):
                 return core().import_model(io.BytesIO(kept), "CPU", dict(settings))
     model = core().compile_model(core().read_model(graph, weights), "CPU", dict(settings))
-    if path is not None:
+    if path is not None and _is_writable(path.parent):
         with contextlib.suppress(OSError, RuntimeError):
             exported = io.BytesIO()
             model.export_model(exported)
@@ -142,13 +142,20 @@ def _is_own(facts: os.stat_result) -> bool:
     return facts.st_uid in (os.getuid(), 0) and not facts.st_mode & others
 
 
+def _is_writable(folder: Path) -> bool:
+    """Whether a file can be made in a folder, or the folder itself."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return os.access(folder, os.W_OK)
+
+
 def _store(path: Path, blob: bytes) -> None:
     if len(blob) > _LARGEST:
         return
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not _is_own(path.parent.stat()):
         return
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=_PART)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(hashlib.sha256(blob).digest() + blob)
@@ -156,6 +163,6 @@ def _store(path: Path, blob: bytes) -> None:
     except OSError:
         Path(name).unlink(missing_ok=True)
         raise
-    old = sorted(path.parent.glob(f"*{_ENDING}"), key=lambda p: p.stat().st_mtime)[:-_MOST]
-    for graph in old:
-        graph.unlink(missing_ok=True)
+    for ending in (_ENDING, _PART):  # runs that were killed leave parts
+        for old in sorted(path.parent.glob(f"*{ending}"), key=lambda p: p.stat().st_mtime)[:-_MOST]:
+            old.unlink(missing_ok=True)

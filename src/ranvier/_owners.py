@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
@@ -36,7 +37,8 @@ def _here() -> str:
         space = f"-{Path('/proc/self/ns/pid').stat().st_ino}"
     except OSError:
         space = ""
-    return f"{platform.node() or 'host'}{space}"
+    # Hashed, as names of hosts may be long and those of files may not.
+    return hashlib.sha256(f"{platform.node()}{space}".encode()).hexdigest()[:12]
 
 
 def _runs(process: int) -> bool:

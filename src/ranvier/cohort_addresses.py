@@ -64,9 +64,16 @@ def _sidecars(files: Iterable[Path]) -> list[Path]:
 
 
 def _hashed(path: Path) -> str:
-    digest = content_sha256(path) if path.exists() else ""
+    why = ""
+    try:
+        digest = content_sha256(path) if path.exists() else ""
+    except OSError as error:
+        digest, why = "", error.strerror or str(error)
     if not digest:
         raise ReadError(
-            "the file cannot be read", where=path, fix="Is it there, and may you read it?"
+            "the file cannot be read",
+            where=path,
+            seen=why or None,
+            fix="Is it there, and may you read it?",
         )
     return digest

@@ -73,6 +73,7 @@ def load_model(
     *,
     precision: Precision = "f32",
     threads: int | None = None,
+    keep: bool = True,
 ) -> Model:
     """Load a model for inference on the CPU.
 
@@ -84,6 +85,8 @@ def load_model(
         ``f32``, ``bf16`` (on CPUs that compute it) or ``int8`` (where the bundle has a quantised graph).
     threads
         CPU threads; None takes as many as this process may use. A model without a network uses one.
+    keep
+        Keep the compiled graph in the user's cache folder, or take it from there (:mod:`ranvier._compiled`).
 
     Raises
     ------
@@ -122,7 +125,7 @@ def load_model(
             fix="Choose --precision f32",
         )
     graph = bundle.graph(kind)
-    return Model(bundle, OpenVinoBackend(*graph, precision=precision, threads=threads, keep=True))
+    return Model(bundle, OpenVinoBackend(*graph, precision=precision, threads=threads, keep=keep))
 
 
 def segment(
@@ -211,10 +214,10 @@ def segmenting_notes(zoom: Mapping[str, Any], bare: int) -> tuple[str, ...]:
     """What the user is told of a segmentation: the zoom, whether the image is strange, and how many axons went."""
     notes = []
     if zoom["chosen"] != zoom["asked"] and zoom["chosen"] != 1:
-        notes.append(
-            f"zoom {zoom['chosen']:.3g} chosen, at which the model sees fibres as in training "
-            "(--zoom 1 shows images as they are)"
+        why = (
+            "" if zoom.get("unlike_training") else ", at which the model sees fibres as in training"
         )
+        notes.append(f"zoom {zoom['chosen']:.3g} chosen{why} (--zoom 1 shows images as they are)")
     if zoom.get("unlike_training"):
         notes.append(
             "the image is unlike those that the model was trained on: look at the overlay before you use any number"

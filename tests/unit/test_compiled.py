@@ -135,3 +135,19 @@ def test_where_it_is(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "Library" / "Caches" / "ranvier"
     monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
     assert cache_folder() is None
+
+
+def test_a_large_graph_is_not_kept_and_not_exported(folder, monkeypatch):
+    monkeypatch.setattr(_compiled, "_LARGEST", 1000)
+    monkeypatch.setattr(_compiled, "_store", None)  # calling it would be an error
+    load_model()
+    assert not folder.exists()
+
+
+def test_parts_that_killed_runs_left_do_not_pile_up(folder):
+    folder.mkdir(mode=0o700, parents=True)
+    for number in range(_compiled._MOST + 5):
+        (folder / f"{number}.part").write_bytes(b"")
+    load_model()
+    assert len(list(folder.glob("*.part"))) == _compiled._MOST
+    assert len(list(folder.glob("*.blob"))) == 1

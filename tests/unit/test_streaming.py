@@ -30,7 +30,7 @@ from ranvier.errors import (
     SettingsError,
     UnsupportedFormatError,
 )
-from ranvier.inference import InferenceSettings, Model, predict
+from ranvier.inference import InferenceSettings, Model, load_model, predict
 from ranvier.jobs import Options
 from ranvier.pipeline import segment_file
 from ranvier.preprocess import statistics
@@ -473,6 +473,17 @@ def run_both(tmp_path, pixels, exports=(), **more):
         path, fake_model(), Options(output=tmp_path / "parts", **options), stream=EVERYTHING
     )
     return whole, parts
+
+
+def test_a_model_that_sees_whole_images_has_large_ones_in_memory(tmp_path, drawn):
+    path = write_ome(tmp_path / "x.ome.tif", drawn)
+    small = StreamSettings(above_px=1000)
+    for model, name in ((load_model("classical"), "whole"), (fake_model(), "parts")):
+        options = Options(output=tmp_path / name, inference=SMALL_TILES)
+        assert segment_any(path, model, options, stream=small).status == "done"
+    records = {f: json.loads((tmp_path / f / "x_run.json").read_text()) for f in ("whole", "parts")}
+    assert "streaming" not in records["whole"]
+    assert "streaming" in records["parts"]
 
 
 @pytest.mark.parametrize("least", [0.02, 0.1])

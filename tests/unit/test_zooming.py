@@ -330,6 +330,7 @@ def test_better_is_more_closed_surer_and_of_the_size_of_the_training():
 # Windows
 
 
+@settings(deadline=None)
 @given(
     st.tuples(st.integers(1, 500), st.integers(1, 500)),
     st.lists(st.tuples(st.floats(0, 0.999), st.floats(0, 0.999)), min_size=1, max_size=5),
@@ -362,6 +363,7 @@ def test_places_are_where_structure_is():
     assert column > 400
 
 
+@settings(deadline=None)
 @given(st.tuples(st.integers(1, 90), st.integers(1, 300)), st.integers(1, 4))
 def test_places_lie_in_the_image(shape, count):
     pixels = np.arange(shape[0] * shape[1], dtype=np.uint16).reshape(shape)

@@ -99,7 +99,8 @@ def experiment(
     trained = train_missing(planned, material, output, device=device, report=click.echo)
     if not leads():
         return 0
-    settings = JudgeSettings(precision, threads, InferenceSettings(zoom=1.0, views=int(views)))
+    inference = InferenceSettings(zoom=1.0, views=int(views), min_closure=0.0)
+    settings = JudgeSettings(precision, threads, inference)
     judged = judge(planned, material, trained, output, settings=settings, report=click.echo)
     chosen = {
         "--precision": precision if precision != "f32" else "",

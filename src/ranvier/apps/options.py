@@ -178,7 +178,7 @@ _SEEING = [
         type=click.FloatRange(0, 1),
         metavar="SHARE",
         help="Take axons of whose border less than this share is myelin for background; 0 keeps all. "
-        "[default: 0.3; 0 for imported models]",
+        "[default: 0.3; 0 for imported models and classical ones]",
     ),
     click.option(
         "--faithful/--fast",

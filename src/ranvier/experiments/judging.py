@@ -45,13 +45,15 @@ class JudgeSettings:
     precision, threads
         As for :func:`ranvier.load_model`.
     inference
-        Views, zoom and tile size. The default is zoom 1, so that a table tells how models cope with images as they
-        are, whatever their resolution.
+        Views, zoom and tile size. The default is zoom 1 and every axon that a network sees, so that a table tells how
+        networks cope with images as they are, whatever their resolution.
     """
 
     precision: Precision = "f32"
     threads: int | None = None
-    inference: InferenceSettings = field(default_factory=lambda: InferenceSettings(zoom=1.0))
+    inference: InferenceSettings = field(
+        default_factory=lambda: InferenceSettings(zoom=1.0, min_closure=0.0)
+    )
 
 
 class Remembering:
@@ -85,6 +87,8 @@ class Remembering:
         self.sha256, self._about = opened.sha256, opened.about
         views, zoom = settings.inference.views, fixed_zoom(settings.inference)
         key = f"{self.sha256[:16]}-{settings.precision}-{views}-{zoom:g}"
+        if settings.inference.min_closure != 0:
+            key += f"-{settings.inference.min_closure}"
         self._folder = folder / key
         self._contender: Contender | None = None
 

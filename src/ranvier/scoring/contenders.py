@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ranvier.backends import Precision
 from ranvier.datasets.annotated import Annotated
 from ranvier.errors import MaskError
-from ranvier.inference import InferenceSettings, Model, load_model, segment
+from ranvier.inference import InferenceSettings, Model, least_closure, load_model, segment
 from ranvier.micrograph import AXON, Array, Micrograph
 from ranvier.reading import read
 
@@ -200,7 +200,10 @@ class ModelContender:
         return {
             "kind": "model",
             **self.model.description,
-            "inference": asdict(self.settings),
+            "inference": {
+                **asdict(self.settings),
+                "min_closure": least_closure(self.model, self.settings),
+            },
             **({"zooms": dict(self.zooms)} if self.zooms else {}),
         }
 

@@ -22,7 +22,7 @@ from ranvier.pipeline import _identity, _kept, _settings, segment_file
 from ranvier.provenance import Clock, own_version, versions
 from ranvier.results import OVERLAY, TABLE_ENDINGS, Place, check_room, is_current, stem_of
 from ranvier.streaming.bare_axons import drop_bare_axons
-from ranvier.streaming.classes import Seen, check_model, classify_streamed
+from ranvier.streaming.classes import Seen, check_model, classify_streamed, sees_windows
 from ranvier.streaming.disk_table import DiskTable
 from ranvier.streaming.measuring import measure_streamed
 from ranvier.streaming.opening import kind_of, open_source
@@ -65,18 +65,18 @@ def segment_any(
     RanvierError
         The file, the settings or the place for results cannot be used.
     """
-    if _is_streamed(path, options, stream):
+    if _is_streamed(path, model, options, stream):
         return segment_streamed(path, model, options, stream=stream, progress=progress)
     return segment_file(path, model, options, progress=progress)
 
 
-def _is_streamed(path: Path, options: Options, stream: StreamSettings) -> bool:
+def _is_streamed(path: Path, model: Model, options: Options, stream: StreamSettings) -> bool:
     if stream.when != "auto":
         return stream.when == "always"
     kind = kind_of(path)
     if stream.level or stream.region is not None or kind not in ("tiff", "image"):
         return True
-    if kind == "image":
+    if kind == "image" or not sees_windows(model):
         return False
     try:
         source = open_source(path, _pick(options, stream))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -186,7 +186,7 @@ def write_bundle(made: Product, folder: Path, *, name: str, settings: ExportSett
         about = _about(made, name)
         seal(making, {**about, "graphs": _graphs(making)})
         if settings.gates is not None:
-            about["gates"] = _gated(making, folder, made.split, settings)
+            about["gates"] = _gated(making, folder, made, settings)
         about["graphs"] = _graphs(making)
         (making / CARD).write_text(card(about), encoding="utf-8")
         seal(making, about)
@@ -221,11 +221,14 @@ def _graphs(folder: Path) -> dict[str, str]:
     return {kind: file for kind, file in GRAPHS.items() if (folder / file).is_file()}
 
 
-def _gated(making: Path, folder: Path, split: Split, settings: ExportSettings) -> dict[str, Any]:
+def _gated(making: Path, folder: Path, made: Product, settings: ExportSettings) -> dict[str, Any]:
     """Run the gates; without ``drop_failing`` a failure is an error, with it the failing graph goes."""
+    split, tests = made.split, settings.gates or GateSettings()
+    if made.recipe.augmentation.axon_px:
+        tests = replace(tests, inference=replace(tests.inference, zoom="auto"))
     held = {a.source for a in split.validation}
     images = (*split.validation, *(a for a in split.train if a.source not in held))
-    gates = pass_gates(making, images, settings.gates)
+    gates = pass_gates(making, images, tests)
     if gates.failing and not settings.drop_failing:
         raise gates.failure(folder)
     if "int8" in gates.failing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ class GateSettings:
     images_per_source
         At most so many, evenly spread over those that are given.
     inference
-        How images are shown to the network: as they are by default, in two views.
+        How images are shown to the network: as they are by default, in two views. With zoom ``auto`` as f32 has it.
     """
 
     dice_drop: float = 0.002
@@ -192,14 +192,16 @@ def _tallies(
 ) -> dict[tuple[str, str], _Tally]:
     """By source and precision; one image and its masks in memory at a time."""
     order: list[Precision] = [REFERENCE, *precisions]
-    models = {p: load_model(bundle, precision=p, threads=threads) for p in order}
+    models = {p: load_model(bundle, precision=p, threads=threads, keep=False) for p in order}
     found: dict[tuple[str, str], _Tally] = {}
     for image in images:
         micrograph, truth = image.load()
-        classes = {
-            p: segment(micrograph, model, settings=settings.inference).classes
-            for p, model in models.items()
-        }
+        inference, classes = settings.inference, {}
+        for precision, model in models.items():
+            seen = segment(micrograph, model, settings=inference)
+            classes[precision] = seen.classes
+            # The zoom that f32 chose, where it may choose, is that of the others.
+            inference = replace(inference, zoom=seen.provenance["zoom"]["chosen"])
         for precision in models:
             tally = found.setdefault(
                 (image.source, precision),

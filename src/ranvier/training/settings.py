@@ -274,8 +274,8 @@ class AugmentationSettings:
         for name in ("invert", "blur_share", "noise_share"):
             value = getattr(self, name)
             _require(0 <= value <= 1, f"augmentation.{name} must be in [0, 1]", value)
-        what = "augmentation.axon_px must be 0, or at least 4 pixels"
-        _require(self.axon_px == 0 or self.axon_px >= 4, what, self.axon_px)
+        what = "augmentation.axon_px must be 0, or from 4 to 1000 pixels"
+        _require(self.axon_px == 0 or 4 <= self.axon_px <= 1000, what, self.axon_px)
         what = "augmentation.anisotropy must be at least 1"
         _require(self.anisotropy >= 1, what, self.anisotropy)
         for name in ("brightness", "bias_field"):
