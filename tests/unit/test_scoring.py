@@ -899,7 +899,8 @@ def test_models_that_look_at_colour_are_shown_it(tmp_path, monkeypatch):
 
     def segment(micrograph, model, settings):
         shown.append(micrograph.colour)
-        return Segmentation(np.zeros(micrograph.shape, np.uint8))
+        said = {"zoom": {"chosen": 1.0}}
+        return Segmentation(np.zeros(micrograph.shape, np.uint8), provenance=said)
 
     monkeypatch.setattr("ranvier.scoring.contenders.segment", segment)
     image = entry("c")
