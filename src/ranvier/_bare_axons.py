@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from ranvier._runs import components, runs_of
 from ranvier.errors import SettingsError
 from ranvier.micrograph import AXON, BACKGROUND, MYELIN
 
@@ -57,6 +56,9 @@ def without_bare_axons(classes: Classes, least: float) -> tuple[Classes, int]:
     count
         How many axons went.
     """
+    # The model is loaded meanwhile: nothing of this is needed before.
+    from ranvier._runs import components, runs_of
+
     runs = runs_of((classes == AXON).view(np.uint8))
     part, count = components(runs, runs.value == 1, diagonal=True)
     if not count or least <= 0:

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 _TELEMETRY = "openvino_telemetry"
+_CONVERTER = "openvino.tools.ovc"
 
 
 def openvino() -> Any:
@@ -19,12 +20,27 @@ def openvino() -> Any:
         import openvino as loaded
 
         return loaded
-    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+    for name in (_TELEMETRY, _CONVERTER):
+        sys.modules[name] = None  # type: ignore[assignment]
     try:
         import openvino as loaded
     finally:
-        del sys.modules[_TELEMETRY]
+        for name in (_TELEMETRY, _CONVERTER):
+            del sys.modules[name]
+    if not hasattr(loaded, "convert_model"):
+        loaded.convert_model = _convert_model
     return loaded
+
+
+def _convert_model(*given: Any, **named: Any) -> Any:
+    """OpenVINO's own, imported when it is called: a tenth of a second that only training needs."""
+    blocked = sys.modules.setdefault(_TELEMETRY, None) is None  # type: ignore[arg-type]
+    try:
+        from openvino.tools.ovc import convert_model
+    finally:
+        if blocked:
+            del sys.modules[_TELEMETRY]
+    return convert_model(*given, **named)
 
 
 @functools.cache
