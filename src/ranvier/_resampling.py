@@ -8,6 +8,7 @@ order. So it does not matter which other pixels are computed with it.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, replace
 from typing import Any
@@ -54,7 +55,10 @@ class Stretch:
         return self._lowest(first), min(self.before, math.floor(last + self._reach + 0.5))
 
     def matrix(self) -> Any:
-        """Weights of the needed pixels (columns) in these (rows), a sparse float32 matrix."""
+        """Weights of the needed pixels (columns) in these (rows), a sparse float32 matrix; not to be changed."""
+        return _matrix(self)
+
+    def _weights(self) -> Any:
         from scipy.sparse import csr_array
 
         first, last = self.needed
@@ -63,9 +67,8 @@ class Stretch:
         index = low + np.arange(math.ceil(2 * self._reach) + 1)[:, None]
         weights = 1 - np.abs(index + 0.5 - centre) / self._reach
         weights[(weights < 0) | (index >= self.before)] = 0
-        weights /= weights.cumsum(axis=0)[
-            -1
-        ]  # added in order; a plain sum would depend on the shape
+        total = weights.cumsum(axis=0)[-1]  # added in order; a plain sum would depend on the shape
+        weights /= total
         used = weights.T > 0
         return csr_array(
             (
@@ -85,6 +88,12 @@ class Stretch:
 
     def _lowest(self, centre: float) -> int:
         return max(0, math.floor(centre - self._reach + 0.5))
+
+
+@functools.lru_cache(maxsize=64)
+def _matrix(stretch: Stretch) -> Any:
+    """Windows of one size come again and again."""
+    return stretch._weights()
 
 
 def resample_part(part: Array, rows: Stretch, columns: Stretch) -> NDArray[np.float32]:

@@ -71,7 +71,7 @@ class InferenceSettings:
     """
 
     zoom: Zoom = "auto"
-    views: int = 2
+    views: int = 1
     max_tile_px: int = 1800 * 1800
     max_zoomed_px: int = 200_000_000
     faithful: bool = False

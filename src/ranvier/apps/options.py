@@ -169,7 +169,7 @@ _SEEING = [
     click.option(
         "--views",
         type=click.Choice(["1", "2", "4"]),
-        default="2",
+        default="1",
         show_default=True,
         help="Average over each image as it is (1), turned (2), and mirrored (4): slower and a little better.",
     ),

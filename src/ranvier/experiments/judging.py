@@ -52,7 +52,7 @@ class JudgeSettings:
     precision: Precision = "f32"
     threads: int | None = None
     inference: InferenceSettings = field(
-        default_factory=lambda: InferenceSettings(zoom=1.0, min_closure=0.0)
+        default_factory=lambda: InferenceSettings(zoom=1.0, views=2, min_closure=0.0)
     )
 
 

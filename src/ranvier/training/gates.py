@@ -37,7 +37,7 @@ class GateSettings:
     images_per_source
         At most so many, evenly spread over those that are given.
     inference
-        How images are shown to the network: as they are by default, in two views. With zoom ``auto`` as f32 has it.
+        How images are shown to the network: as they are by default. With zoom ``auto`` as f32 has it.
     """
 
     dice_drop: float = 0.002

@@ -46,7 +46,9 @@ class DistilSettings:
     """
 
     hard_weight: float = 0.5
-    inference: InferenceSettings = field(default_factory=lambda: InferenceSettings(zoom=1.0))
+    inference: InferenceSettings = field(
+        default_factory=lambda: InferenceSettings(zoom=1.0, views=2)
+    )
 
     def __post_init__(self) -> None:
         if not 0 <= self.hard_weight <= 1:
