@@ -94,20 +94,23 @@ def chart(rows: list[dict[str, Any]], path: Path) -> None:
 
     sources = sorted({source for row in rows for source in row["dice"]})
     figure, axes = pyplot.subplots(
-        1, len(sources), figsize=(4 * len(sources), 3.6), layout="constrained", squeeze=False
+        1, len(sources), figsize=(4 * len(sources), 4), layout="constrained", squeeze=False
     )
     for axis, source in zip(axes[0], sources, strict=True):
         for place, (name, colour) in enumerate((("axon", "#1f4e79"), ("myelin", "#c55a11"))):
             at = [row["int8"] for row in rows]
             axis.scatter(at, [row["dice"][source][place] for row in rows], c=colour, label=name)
-        for row in rows:
-            axis.annotate(row["name"], (row["int8"], max(row["dice"][source])), fontsize=7)
+        for letter, row in zip("ABCDEFGHIJKL", rows, strict=False):
+            at = (row["int8"], max(row["dice"][source]))
+            axis.annotate(letter, at, xytext=(0, 5), textcoords="offset points", ha="center")
         axis.set_title(source)
         axis.set_xlabel("int8 network, seconds per megapixel")
         axis.spines[["top", "right"]].set_visible(False)
         axis.margins(0.15)
     axes[0, 0].set_ylabel("Dice, cross-validated")
     axes[0, 0].legend(frameon=False)
+    shapes = [f"{letter} {row['name']}" for letter, row in zip("ABCDEFGHIJKL", rows, strict=False)]
+    figure.supxlabel("     ".join(shapes), fontsize=8)
     figure.savefig(path, dpi=130)
 
 
