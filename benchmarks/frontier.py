@@ -12,8 +12,6 @@ is taken.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import json
 import tempfile
 from collections import defaultdict
@@ -21,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from inference import child
+from inference import child, shaped
 from segment import enlarged
 
 Shape = tuple[int, tuple[int, ...]]
@@ -54,36 +52,12 @@ def dice(runs: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
 
 def seconds(shape: Shape, image: Path, folder: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     """Seconds of each precision, with random weights, of which time does not depend."""
-    import torch
-
-    from ranvier.datasets.phantom import PhantomSettings, draw
-    from ranvier.preprocess import normalise, statistics
-    from ranvier.training.graphs import GRAPHS, write_graphs
-    from ranvier.training.network import field_of, make_network
     from ranvier.training.settings import NetworkSettings
 
-    drawn = draw(PhantomSettings(shape=(256, 256), look="SEM", seed=1)).image.pixels
     settings = NetworkSettings(shuffle=shape[0], channels=shape[1])
-    torch.manual_seed(0)
-    module, field = make_network(settings).eval(), field_of(settings)
-    place = folder / f"{shape[0]}-{'-'.join(map(str, shape[1]))}"
-    place.mkdir()
-    with contextlib.redirect_stdout(io.StringIO()):
-        write_graphs(module, [normalise(drawn, statistics(drawn))[None, None]], place)
-    found: dict[str, Any] = {"weights": sum(p.numel() for p in module.parameters())}
-    for precision, kind in (("f32", "float"), ("bf16", "float"), ("int8", "int8")):
-        spec = {
-            "kind": "graph",
-            "path": str(place / GRAPHS[kind]),
-            "precision": precision,
-            "views": 1,
-            "field": {"stride": field.stride, "receptive_radius": field.receptive_radius},
-            "image": str(image),
-            "rounds": chosen.rounds,
-        }
-        row = child(spec, chosen.threads)
-        found[precision] = row.get("seconds", float("nan"))
-    return found
+    weights, _, specs = shaped(settings, image, folder, rounds=chosen.rounds)
+    times = {p: child(s, chosen.threads).get("seconds", float("nan")) for p, s in specs.items()}
+    return {"weights": weights, **times}
 
 
 def chart(rows: list[dict[str, Any]], path: Path) -> None:

@@ -296,38 +296,49 @@ def beside_app(
         )
 
 
-def candidates(chosen: argparse.Namespace, image: Path, size: float, folder: Path) -> None:
+def shaped(
+    settings: Any, image: Path, folder: Path, *, rounds: int
+) -> tuple[int, int, dict[str, Row]]:
+    """Weights and halo of a network of a shape, and by precision what :func:`child` times; the weights are random."""
     import torch
 
     from ranvier.datasets.phantom import PhantomSettings, draw
     from ranvier.preprocess import normalise, statistics
     from ranvier.training.graphs import GRAPHS, write_graphs
     from ranvier.training.network import field_of, make_network
+
+    drawn = draw(PhantomSettings(shape=(256, 256), look="SEM", seed=1)).image.pixels
+    tile = normalise(drawn, statistics(drawn))[None, None]
+    torch.manual_seed(0)
+    module, field = make_network(settings).eval(), field_of(settings)
+    place = folder / f"{settings.shuffle}-{'-'.join(map(str, settings.channels))}"
+    place.mkdir()
+    with contextlib.redirect_stdout(io.StringIO()):  # NNCF's progress bars
+        write_graphs(module, [tile], place)
+    specs = {
+        precision: {
+            "kind": "graph",
+            "path": str(place / GRAPHS[kind]),
+            "precision": precision,
+            "views": 1,
+            "field": {"stride": field.stride, "receptive_radius": field.receptive_radius},
+            "image": str(image),
+            "rounds": rounds,
+        }
+        for precision, kind in (("f32", "float"), ("bf16", "float"), ("int8", "int8"))
+    }
+    return sum(p.numel() for p in module.parameters()), field.halo, specs
+
+
+def candidates(chosen: argparse.Namespace, image: Path, size: float, folder: Path) -> None:
     from ranvier.training.settings import NetworkSettings
 
     table = Table("Shapes (random weights, 1 view; halo as each needs)", size)
-    drawn = draw(PhantomSettings(shape=(256, 256), look="SEM", seed=1)).image.pixels
-    tile = normalise(drawn, statistics(drawn))[None, None]
     for shuffle, channels in CANDIDATES:
-        torch.manual_seed(0)
         settings = NetworkSettings(shuffle=shuffle, channels=channels)
-        module, field = make_network(settings).eval(), field_of(settings)
-        place = folder / f"{shuffle}-{'-'.join(map(str, channels))}"
-        place.mkdir()
-        with contextlib.redirect_stdout(io.StringIO()):  # NNCF's progress bars
-            write_graphs(module, [tile], place)
-        count = sum(p.numel() for p in module.parameters())
-        for precision, kind in (("f32", "float"), ("bf16", "float"), ("int8", "int8")):
-            spec = {
-                "kind": "graph",
-                "path": str(place / GRAPHS[kind]),
-                "precision": precision,
-                "views": 1,
-                "field": {"stride": field.stride, "receptive_radius": field.receptive_radius},
-                "image": str(image),
-                "rounds": chosen.rounds,
-            }
-            said = f"{count / 1e6:.2f} M weights, halo {field.halo}"
+        count, halo, specs = shaped(settings, image, folder, rounds=chosen.rounds)
+        for precision, spec in specs.items():
+            said = f"{count / 1e6:.2f} M weights, halo {halo}"
             base = precision == "f32" and (shuffle, channels) == CANDIDATES[0]
             row = child(spec, chosen.threads)
             table.add(

@@ -56,12 +56,14 @@ def without_bare_axons(classes: Classes, least: float) -> tuple[Classes, int]:
     count
         How many axons went.
     """
+    if least <= 0:
+        return classes, 0
     # The model is loaded meanwhile: nothing of this is needed before.
     from ranvier._runs import components, runs_of
 
     runs = runs_of((classes == AXON).view(np.uint8))
     part, count = components(runs, runs.value == 1, diagonal=True)
-    if not count or least <= 0:
+    if not count:
         return classes, 0
     labels = runs.with_values((part + 1).astype(np.int32)).painted()
     bare = is_bare(*contacts(classes, labels, count), least)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranvier.micrograph import AXON, MYELIN
+from ranvier._bare_axons import contacts
+from ranvier.micrograph import AXON
 
 AXON_PX = 33.0
 """Diameter, in pixels, of axons as networks see them in training, where a model does not say its own."""
@@ -100,7 +101,7 @@ def look_of(zoom: float, windows: Sequence[NDArray[np.float32]], *, shown_px: in
     shown_px
         Pixels that the network was shown.
     """
-    parts = [_axons(window.argmax(axis=0)) for window in windows]
+    parts = [_axons(window.argmax(axis=0).astype(np.uint8)) for window in windows]
     myelin, background, area = (
         np.concatenate([getattr(part, name) for part in parts])
         for name in ("myelin", "background", "area")
@@ -122,19 +123,12 @@ def look_of(zoom: float, windows: Sequence[NDArray[np.float32]], *, shown_px: in
     )
 
 
-def _axons(classes: NDArray[np.intp]) -> _Axons:
+def _axons(classes: NDArray[np.uint8]) -> _Axons:
     from scipy.ndimage import label
 
     labels, count = label(classes == AXON)
-    touching = {MYELIN: np.zeros(count + 1), 0: np.zeros(count + 1)}
-    for axis in (0, 1):
-        ids, other = np.moveaxis(labels, axis, 0), np.moveaxis(classes, axis, 0)
-        for here, there in ((slice(None, -1), slice(1, None)), (slice(1, None), slice(None, -1))):
-            for cls in touching:
-                at = (ids[here] > 0) & (other[there] == cls)
-                touching[cls] += np.bincount(ids[here][at], minlength=count + 1)
     area = np.bincount(labels.ravel(), minlength=count + 1).astype(np.float64)
-    return _Axons(touching[MYELIN][1:], touching[0][1:], area[1:])
+    return _Axons(*contacts(classes, labels, count), area[1:])
 
 
 def _median(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float | None:

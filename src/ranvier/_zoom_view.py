@@ -35,6 +35,20 @@ class Viewer:
         rows, columns = plane_shape(_at(box, zoom), self.field.stride, self.field.minimum)
         return rows * columns
 
+    def logits(self, pixels: Array, grey: GreyStatistics) -> NDArray[np.float32]:
+        """What it says of all pixels as they are: shape (classes, rows, columns)."""
+        logits = np.empty((len(CLASS_NAMES), *pixels.shape), dtype=np.float32)
+        for box, values in tile_logits(
+            pixels,
+            grey,
+            self.backend,
+            field=self.field,
+            settings=self.settings,
+            normalisation=self.normalisation,
+        ):
+            logits[(slice(None), *box.within(Box(0, 0, *pixels.shape)))] = values
+        return logits
+
     def look(
         self, pixels: Pixels, grey: GreyStatistics, boxes: Sequence[Box], zoom: float
     ) -> tuple[Look, NDArray[np.float32]]:
@@ -52,16 +66,7 @@ class Viewer:
         # Shrinking takes noise away. What it leaves here, it leaves of the whole image, about.
         kept = float(seen.std(dtype=np.float64)) / before if before > 0 else 1.0
         level = replace(grey, std=grey.std * min(1.0, max(_LEAST_CONTRAST, kept)))
-        logits = np.empty((len(CLASS_NAMES), *shape), dtype=np.float32)
-        for box, values in tile_logits(
-            seen,
-            level,
-            self.backend,
-            field=self.field,
-            settings=replace(self.settings, views=1),
-            normalisation=self.normalisation,
-        ):
-            logits[(slice(None), *box.within(Box(0, 0, *shape)))] = values
+        logits = replace(self, settings=replace(self.settings, views=1)).logits(seen, level)
         logits -= logits.max(axis=0)
         np.exp(logits, out=logits)
         logits /= logits.sum(axis=0)

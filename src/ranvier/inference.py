@@ -63,6 +63,11 @@ class Model:
         return {"model": model, "backend": dict(self.backend.description)}
 
     @property
+    def sees_windows(self) -> bool:
+        """Whether it can be shown an image window by window: a network that Ranvier made, that is."""
+        return self.bundle.patches is None and self.bundle.classical is None
+
+    @property
     def wants_colour(self) -> bool:
         """Whether it looks at red, green and blue; see :attr:`ranvier.micrograph.Micrograph.colour`."""
         return self.bundle.patches is not None and len(self.bundle.patches.channels) == 3
@@ -207,7 +212,7 @@ def least_closure(model: Model, settings: InferenceSettings) -> float:
     """Least closure of axons that are kept: what the settings say, or what suits the model."""
     if settings.min_closure is not None:
         return settings.min_closure
-    return 0.0 if model.bundle.patches is not None else MIN_CLOSURE
+    return MIN_CLOSURE if model.sees_windows else 0.0
 
 
 def segmenting_notes(zoom: Mapping[str, Any], bare: int) -> tuple[str, ...]:
@@ -257,15 +262,15 @@ def _classical(
     from ranvier.classical import find_fibres
 
     found = find_fibres(micrograph, model.bundle.classical, progress=progress)
-    least = settings.min_closure or 0.0
+    least, zoom = least_closure(model, settings), {"asked": settings.zoom, "chosen": 1.0}
     classes, bare = without_bare_axons(found.classes, least)
     provenance = {
         **model.description,
         "input_sha256": micrograph.sha256,
-        "zoom": {"asked": settings.zoom, "chosen": 1.0},
+        "zoom": zoom,
         "found": {"polarity": found.polarity, "sheath_px": found.sheath_px},
         "bare_axons": {"min_closure": least, "left_out": bare},
-        "notes": (*found.notes, *segmenting_notes({"asked": 1.0, "chosen": 1.0}, bare)),
+        "notes": (*found.notes, *segmenting_notes(zoom, bare)),
     }
     return Segmentation(classes, micrograph.pixel_size, provenance)
 

@@ -74,10 +74,9 @@ def segment_file(
     ) as early:
         early.masks()
         found = _measured(work, segmentation, nerve, early=early, pixels=micrograph.pixels)
-        zoom = segmentation.provenance["zoom"]
-        bare = segmentation.provenance.get("bare_axons")
-        told = {"zoom": zoom} if bare is None else {"zoom": zoom, "bare_axons": bare}
-        found = replace(found, summary={**found.summary, "zoom": zoom["chosen"]}, seen=told)
+        seen = {name: segmentation.provenance[name] for name in ("zoom", "bare_axons")}
+        summary = {**found.summary, "zoom": seen["zoom"]["chosen"]}
+        found = replace(found, summary=summary, seen=seen)
         clock.lap("measuring")
         files = _files(
             found, options, early=early, shown=micrograph.pixels, classes=segmentation.classes

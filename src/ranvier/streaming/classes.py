@@ -25,7 +25,7 @@ from ranvier.streaming.zoomed import LogitsBack, kept_at
 from ranvier.tilewise import InferenceSettings, _averaged, _decided, _mirrored
 from ranvier.tiling import Box, Tile, cover, plane_shape
 
-__all__ = ["BlankSettings", "Seen", "check_model", "classify_streamed", "sees_windows"]
+__all__ = ["BlankSettings", "Seen", "check_model", "classify_streamed"]
 
 Progress = Callable[[int, int], None]
 _Write = Callable[[Box, NDArray[np.float32] | None], None]
@@ -92,11 +92,6 @@ class Seen:
     blank_share: float
 
 
-def sees_windows(model: Model) -> bool:
-    """Whether a model can be shown an image window by window."""
-    return model.bundle.patches is None and model.bundle.classical is None
-
-
 def check_model(model: Model, settings: InferenceSettings) -> None:
     """Make sure that a model can be shown an image window by window.
 
@@ -105,7 +100,7 @@ def check_model(model: Model, settings: InferenceSettings) -> None:
     SettingsError
         It must be shown patches or see the whole image.
     """
-    if not sees_windows(model):
+    if not model.sees_windows:
         raise SettingsError(
             "this model cannot segment images in parts: it looks at each image as a whole",
             where=model.bundle.name,

@@ -22,7 +22,7 @@ from ranvier.pipeline import _identity, _kept, _settings, segment_file
 from ranvier.provenance import Clock, own_version, versions
 from ranvier.results import OVERLAY, TABLE_ENDINGS, Place, check_room, is_current, stem_of
 from ranvier.streaming.bare_axons import drop_bare_axons
-from ranvier.streaming.classes import Seen, check_model, classify_streamed, sees_windows
+from ranvier.streaming.classes import Seen, check_model, classify_streamed
 from ranvier.streaming.disk_table import DiskTable
 from ranvier.streaming.measuring import measure_streamed
 from ranvier.streaming.opening import kind_of, open_source
@@ -76,7 +76,7 @@ def _is_streamed(path: Path, model: Model, options: Options, stream: StreamSetti
     kind = kind_of(path)
     if stream.level or stream.region is not None or kind not in ("tiff", "image"):
         return True
-    if kind == "image" or not sees_windows(model):
+    if kind == "image" or not model.sees_windows:
         return False
     try:
         source = open_source(path, _pick(options, stream))

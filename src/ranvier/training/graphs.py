@@ -80,9 +80,7 @@ def calibration_tiles(
         for image in group:
             micrograph, classes = image.load()
             zoom = base_zoom(classes, recipe.augmentation.axon_px)
-            pixels = resample(
-                micrograph.pixels.astype(np.float32), zoomed_shape(micrograph.shape, zoom)
-            )
+            pixels = resample(micrograph.pixels, zoomed_shape(micrograph.shape, zoom))
             whole = normalise(pixels, statistics(pixels), recipe.input.scheme)
             for _ in range(share):
                 top, left = (int(rng.integers(max(1, n - _CALIBRATION_EDGE))) for n in whole.shape)

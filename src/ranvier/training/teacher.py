@@ -28,6 +28,7 @@ from ranvier.training.loop import Report
 from ranvier.training.network import TorchBackend, field_of
 from ranvier.training.recipe import Recipe
 from ranvier.writing import make_folder, write_atomically
+from ranvier.zooming import Viewer
 
 ABOUT = "teacher.json"
 
@@ -173,17 +174,9 @@ def _zoomed_probabilities(
     shape: tuple[int, int],
 ) -> NDArray[np.uint8]:
     """As :func:`probabilities`, of the image resampled to a shape."""
-    seen = resample(micrograph.pixels.astype(np.float32), shape)
-    planes = np.empty((len(CLASS_NAMES), *shape), dtype=np.float32)
-    for box, logits in tile_logits(
-        seen,
-        statistics(seen),
-        backend,
-        field=field_of(recipe.network),
-        settings=settings,
-        normalisation=recipe.input.scheme,
-    ):
-        planes[(slice(None), *box.within(Box(0, 0, *shape)))] = logits
+    seen = resample(micrograph.pixels, shape)
+    viewer = Viewer(backend, field_of(recipe.network), recipe.input.scheme, settings)
+    planes = viewer.logits(seen, statistics(seen))
     return _likely(np.stack([resample(p, micrograph.shape) for p in planes]))
 
 
