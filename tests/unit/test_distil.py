@@ -269,6 +269,12 @@ def test_impossible_settings_are_refused():
             DistilSettings(**wrong)
 
 
+def load_held(home, fold):
+    """Images that a fold of the deal holds out."""
+    folds, _ = cli_distil._teachers(home)
+    return [a.name for a in folds[fold].split.validation]
+
+
 @pytest.mark.slow
 def test_the_command_scores_students_and_then_makes_one(home, blind, tmp_path):
     (tmp_path / "tiny.toml").write_text(TINY)
@@ -286,4 +292,8 @@ def test_the_command_scores_students_and_then_makes_one(home, blind, tmp_path):
     about = json.loads((out / "model" / "model.json").read_text())
     assert about["training"]["validation"] == scores
     assert "other students" in about["how_scored"]
+    held = {a for name in range(2) for a in load_held(home, name)}
+    assert about["training"]["calibration"]["images"] == len(held)
+    assert "temperature" in done.output
+    assert "Logits are divided by" in (out / "model" / "card.md").read_text()
     assert hashlib.sha256((home / "folds.json").read_bytes()).digest() == before

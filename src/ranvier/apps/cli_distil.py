@@ -23,6 +23,7 @@ from ranvier.training.duration import seconds
 if TYPE_CHECKING:
     from ranvier.datasets.annotated import Annotated
     from ranvier.training.ensemble import Fold
+    from ranvier.training.temperature import Calibration
 
 
 @click.command()
@@ -85,6 +86,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Instead, a student for each fold, taught by its network alone, and scored on what the fold held out.",
 )
+@click.option(
+    "--calibrate/--no-calibrate",
+    default=True,
+    show_default=True,
+    help="Fit a temperature on what the folds' networks say of images that they held out, and divide logits by it.",
+)
 @exporting
 def distil(
     folder: Path,
@@ -99,6 +106,7 @@ def distil(
     device: str,
     resume: bool,
     cross_validate: bool,
+    calibrate: bool,
     **chosen: Any,
 ) -> None:
     """Train one network on what an ensemble knows.
@@ -142,6 +150,7 @@ def distil(
     if not leads():
         return
     scores = _known_scores(output / CROSS_VALIDATION)
+    calibration = _calibration(folds) if calibrate else None
     show_bundle(
         export_student(
             trained,
@@ -151,10 +160,26 @@ def distil(
             name=name,
             settings=settings,
             cross_validated=scores,
+            calibration=calibration,
         )
     )
     if scores is None:
         click.echo("this student has no cross-validated score; --cross-validate makes some")
+
+
+def _calibration(folds: tuple[Fold, ...]) -> Calibration | None:
+    """Fitted on held-out images, and said; None where there are none."""
+    from ranvier.training.temperature import calibrate, judge
+
+    if not any(fold.split.validation for fold in folds):
+        click.echo("no temperature: no image was held out")
+        return None
+    found = calibrate(judge(folds))
+    click.echo(
+        f"temperature {found.temperature:.3f}: calibration error {found.error_before:.4f} -> {found.error_after:.4f} "
+        f"on {found.images} held-out images"
+    )
+    return found
 
 
 def _cross_validate(folds: tuple[Fold, ...], lesson: Any, output: Path) -> None:

@@ -119,6 +119,7 @@ def card(about: Mapping[str, Any]) -> str:
     parts += ["", "## Training", "", *_recipe(training)]
     parts += ["", "## Dice on what was held out", "", str(about.get("how_scored", "")), ""]
     parts += _scores(training.get("validation") or {}, training.get("ensemble") or [])
+    parts += _calibrated(training.get("calibration"))
     parts += ["", "## Precision", "", *_gates(about.get("gates"))]
     parts += ["", "## Limits", "", *(f"- {text}" for text in about.get("limits", []))]
     return "\n".join(parts).rstrip() + "\n"
@@ -134,6 +135,20 @@ def _begun(training: Mapping[str, Any]) -> str:
     if training.get("begun_from"):
         return "It began with the weights of another training."
     return "Trained from nothing."
+
+
+def _calibrated(calibration: Mapping[str, Any] | None) -> list[str]:
+    if calibration is None:
+        return []
+    before, after = (calibration[f"expected_calibration_error_{n}"] for n in ("before", "after"))
+    return [
+        "",
+        "## Probabilities",
+        "",
+        f"Logits are divided by {calibration['temperature']:g}, fitted on what the networks of the folds said of the "
+        f"{calibration['images']} images that they held out: their expected calibration error is {before:g} without, "
+        f"{after:g} with it.",
+    ]
 
 
 def _data_table(data: Mapping[str, Mapping[str, Any]]) -> list[str]:

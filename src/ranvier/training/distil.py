@@ -33,6 +33,7 @@ from ranvier.training.ensemble import Fold, Scores
 from ranvier.training.export import ExportSettings, listed, product, write_bundle
 from ranvier.training.loop import Report, TrainingResult, train
 from ranvier.training.teacher import Lesson, file_hash, teach
+from ranvier.training.temperature import Calibration, tempered
 
 TEACHER = "teacher"
 STUDENT = "student"
@@ -140,6 +141,7 @@ def export_student(
     name: str,
     settings: ExportSettings,
     cross_validated: Scores | None = None,
+    calibration: Calibration | None = None,
 ) -> Bundle:
     """Make a bundle of a student, whose ``training`` says who taught it.
 
@@ -153,6 +155,8 @@ def export_student(
         As for :func:`ranvier.training.export.write_bundle`.
     cross_validated
         Scores of :func:`cross_validate`'s students, where there are.
+    calibration
+        Temperature of its logits, which is recorded; None leaves them.
 
     Raises
     ------
@@ -171,5 +175,8 @@ def export_student(
             "unlabelled": listed(lesson.unlabelled),
         },
     }
+    if calibration is not None:
+        summary["calibration"] = calibration.as_dict()
+        made = replace(made, network=tempered(made.network, calibration.temperature))
     made = replace(made, summary=summary, how_scored=HOW if scores else "")
     return write_bundle(made, folder, name=name, settings=settings)
