@@ -161,6 +161,17 @@ def test_a_second_run_trains_and_predicts_nothing_and_says_the_same(home, done):
 
 
 @pytest.mark.slow
+def test_models_can_be_scored_as_users_run_them(home, done, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(done, out)
+    result = run(home, out, "--zoom", "auto", "--min-closure", "0.3")
+    assert result.exit_code == 0, result.output
+    keys = {p.parent.name for p in (out / "predictions").rglob("*.png")}
+    assert len([k for k in keys if "-auto-" in k and k.endswith("-0.3")]) == len(keys) / 2
+    assert "--zoom auto --min-closure 0.3" in (out / "results" / "results.md").read_text()
+
+
+@pytest.mark.slow
 def test_another_plan_is_not_mixed_with_a_training(home, done):
     file = home / "drawn.toml"
     text = file.read_text()

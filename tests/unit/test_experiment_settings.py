@@ -31,7 +31,7 @@ def written(tmp_path: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["intra", "inter", "shared", "randomisation", "drawn"])
+@pytest.mark.parametrize("name", ["intra", "inter", "shared", "randomisation", "drawn", "unseen"])
 def test_the_shipped_experiments_can_be_read(name):
     made = read_experiment(find_experiment(name))
     assert made.name == name

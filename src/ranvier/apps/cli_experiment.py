@@ -9,6 +9,7 @@ from typing import Literal
 
 import click
 
+from ranvier.apps.options import ZoomType
 from ranvier.apps.showing import failing
 from ranvier.apps.training_options import leads, need_pytorch
 from ranvier.errors import SettingsError
@@ -58,6 +59,22 @@ _MARK = "experiment.toml"
     show_default=True,
     help="Ways in which each tile is looked at when the models are scored.",
 )
+@click.option(
+    "--zoom",
+    type=ZoomType(),
+    default="1",
+    show_default=True,
+    metavar="auto|F",
+    help="At which the models are scored; auto chooses for each image and model, as ranvier segment does.",
+)
+@click.option(
+    "--min-closure",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    metavar="SHARE",
+    help="Take axons of whose border less than this share is myelin for background when the models are scored.",
+)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of the scoring.")
 @failing
 def experiment(
@@ -68,6 +85,8 @@ def experiment(
     device: str,
     precision: Literal["f32", "bf16"],
     views: str,
+    zoom: float | Literal["auto"],
+    min_closure: float,
     threads: int | None,
 ) -> int:
     """Run an experiment: train what is missing, score everything on everything, write a page of results.
@@ -99,12 +118,14 @@ def experiment(
     trained = train_missing(planned, material, output, device=device, report=click.echo)
     if not leads():
         return 0
-    inference = InferenceSettings(zoom=1.0, views=int(views), min_closure=0.0)
+    inference = InferenceSettings(zoom=zoom, views=int(views), min_closure=min_closure)
     settings = JudgeSettings(precision, threads, inference)
     judged = judge(planned, material, trained, output, settings=settings, report=click.echo)
     chosen = {
         "--precision": precision if precision != "f32" else "",
         "--views": views if views != "2" else "",
+        "--zoom": str(zoom) if zoom != 1 else "",
+        "--min-closure": f"{min_closure:g}" if min_closure else "",
     }
     command = _command(file, data, chosen, without_missing=without_missing)
     written = write_results(

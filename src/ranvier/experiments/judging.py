@@ -23,13 +23,13 @@ from ranvier.inference import InferenceSettings
 from ranvier.masks import classes_from_mask
 from ranvier.micrograph import Micrograph
 from ranvier.pictures import png
+from ranvier.provenance import own_version
 from ranvier.reading import read
 from ranvier.scoring.contenders import Contender, ModelContender
 from ranvier.scoring.contenders import Trained as Known
 from ranvier.scoring.mask_folder import MasksContender
 from ranvier.scoring.running import Report, ScoreSettings, score
 from ranvier.scoring.scores import Result, Scores
-from ranvier.tilewise import fixed_zoom
 from ranvier.writing import make_folder, write_atomically
 
 _GREY = np.array([0, 127, 255], np.uint8)
@@ -46,7 +46,8 @@ class JudgeSettings:
         As for :func:`ranvier.load_model`.
     inference
         Views, zoom and tile size. The default is zoom 1 and every axon that a network sees, so that a table tells how
-        networks cope with images as they are, whatever their resolution.
+        networks cope with images as they are, whatever their resolution; as users run them is zoom ``auto`` and a
+        ``min_closure`` of None.
     """
 
     precision: Precision = "f32"
@@ -85,8 +86,9 @@ class Remembering:
         self.name, self._make, self._settings = name, make, settings
         opened = open_bundle(bundle)
         self.sha256, self._about = opened.sha256, opened.about
-        views, zoom = settings.inference.views, fixed_zoom(settings.inference)
-        key = f"{self.sha256[:16]}-{settings.precision}-{views}-{zoom:g}"
+        views, zoom = settings.inference.views, settings.inference.zoom
+        shown = f"auto-{own_version()}" if zoom == "auto" else f"{zoom:g}"
+        key = f"{self.sha256[:16]}-{settings.precision}-{views}-{shown}"
         if settings.inference.min_closure != 0:
             key += f"-{settings.inference.min_closure}"
         self._folder = folder / key
