@@ -26,7 +26,7 @@ from ranvier.training.lessons import part_of, replayed
 from ranvier.training.monitor import curves_png
 from ranvier.training.network import make_network
 from ranvier.training.reading_back import read_back
-from ranvier.training.recipe import NetworkSettings, Recipe, ScheduleSettings
+from ranvier.training.recipe import NetworkSettings, Recipe, ScheduleSettings, read_recipe
 from ranvier.training.sampling import PatchSampler, with_replay
 
 RECIPE = Recipe(
@@ -194,6 +194,21 @@ def test_a_fine_tuning_begins_with_the_model_and_compares(toy, images, tmp_path)
     assert tuned.better == (tuned.gain >= 0)
     again = finetune(tuned.result.best, planned, RECIPE, tmp_path / "b", report=lambda text: None)
     assert again.before == tuned.after
+
+
+@pytest.mark.parametrize(("own", "expected"), [(0.0, 30.0), (20.0, 20.0)])
+def test_images_are_brought_to_the_width_of_axons_that_the_model_knows(own, expected):
+    theirs = dataclasses.replace(
+        RECIPE, augmentation=dataclasses.replace(RECIPE.augmentation, axon_px=30.0)
+    )
+    mine = dataclasses.replace(
+        RECIPE, augmentation=dataclasses.replace(RECIPE.augmentation, axon_px=own, invert=0.1)
+    )
+    fitted = tuning._fitted(mine, theirs)
+    assert fitted.augmentation.axon_px == expected
+    assert fitted.augmentation.invert == 0.1
+    published = read_recipe("paper")
+    assert tuning._fitted(published, theirs).augmentation == published.augmentation
 
 
 @pytest.fixture
