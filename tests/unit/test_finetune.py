@@ -196,16 +196,16 @@ def test_a_fine_tuning_begins_with_the_model_and_compares(toy, images, tmp_path)
     assert again.before == tuned.after
 
 
-@pytest.mark.parametrize(("own", "expected"), [(0.0, 30.0), (20.0, 20.0)])
-def test_images_are_brought_to_the_width_of_axons_that_the_model_knows(own, expected):
+@pytest.mark.parametrize(("own", "known"), [(0.0, 30.0), (20.0, 30.0), (36.0, 0.0)])
+def test_images_are_brought_to_the_width_of_axons_that_the_model_knows(own, known):
     theirs = dataclasses.replace(
-        RECIPE, augmentation=dataclasses.replace(RECIPE.augmentation, axon_px=30.0)
+        RECIPE, augmentation=dataclasses.replace(RECIPE.augmentation, axon_px=known)
     )
     mine = dataclasses.replace(
         RECIPE, augmentation=dataclasses.replace(RECIPE.augmentation, axon_px=own, invert=0.1)
     )
     fitted = tuning._fitted(mine, theirs)
-    assert fitted.augmentation.axon_px == expected
+    assert fitted.augmentation.axon_px == known
     assert fitted.augmentation.invert == 0.1
     published = read_recipe("paper")
     assert tuning._fitted(published, theirs).augmentation == published.augmentation

@@ -32,15 +32,18 @@ BEFORE = {
 """A recipe as checkpoints hold it from before networks, inputs and losses had a choice."""
 
 
-def test_the_shipped_recipe_is_the_default():
+def test_the_small_recipe_is_what_settings_default_to():
     assert read_recipe("compact") == read_recipe("compact.toml") == Recipe()
 
 
 def test_refit_fits_the_network_that_ships():
-    assert read_recipe("refit").network == Recipe().network
+    assert read_recipe("refit").network == read_recipe("generalist").network
+    assert (
+        read_recipe("refit").augmentation.axon_px == read_recipe("generalist").augmentation.axon_px
+    )
 
 
-@pytest.mark.parametrize("name", ["compact", "refit", "paper"])
+@pytest.mark.parametrize("name", ["generalist", "compact", "refit", "paper"])
 def test_a_recipe_survives_json(name):
     recipe = read_recipe(name)
     assert recipe_from(json.loads(json.dumps(recipe.as_dict()))) == recipe

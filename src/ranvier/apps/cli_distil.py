@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--recipe",
-    default="compact",
+    default="generalist",
     show_default=True,
     metavar="NAME|FILE",
     help="Of the student: a recipe that ships, or a TOML file.",

@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     default="refit",
     show_default=True,
     metavar="NAME|FILE",
-    help="A recipe that ships, or a TOML file; its network and input give way to the model's.",
+    help="A recipe that ships, or a TOML file; its network, input and width of axons give way to the model's.",
 )
 @click.option("--name", default="finetuned", show_default=True, help="The new model's name.")
 @click.option(

@@ -43,7 +43,7 @@ DEALT = "folds.json"
 )
 @click.option(
     "--recipe",
-    default="compact",
+    default="generalist",
     show_default=True,
     metavar="NAME|FILE",
     help="A recipe that ships, or a TOML file.",

@@ -89,8 +89,8 @@ def finetune(
     plan
         From :func:`plan`.
     recipe
-        Of the training; its network and input are those of the model, whatever it says, and images are brought to the
-        width of axons that the model knows, unless it says another.
+        Of the training; its network and input, and the width of axons that images are brought to, are those of the
+        model, whatever it says.
     folder
         For checkpoints and log.
     time_budget_s, device, resume, report
@@ -172,9 +172,9 @@ def beginning(model: Path | str, split: Split, recipe: Recipe, folder: Path) -> 
 
 
 def _fitted(recipe: Recipe, theirs: Recipe) -> Recipe:
-    """The recipe with the model's network and input, and its width of axons where the recipe has none of its own."""
+    """The recipe with the network, the input and the width of axons of the model."""
     look = recipe.augmentation
-    if look.scheme == "randomised" and not look.axon_px:
+    if look.scheme == "randomised":
         look = replace(look, axon_px=theirs.augmentation.axon_px)
     return replace(recipe, network=theirs.network, input=theirs.input, augmentation=look)
 
