@@ -127,20 +127,17 @@ class Search:
         return self.looks[zoom].score(self.axon_px)
 
     def _scored(self) -> dict[float, float]:
-        """Log2 of each zoom at which there are axons, and how good it is, by the closer looks where there are."""
-        found = {}
-        for zoom, look in sorted((self.closer or self.looks).items()):
-            octave, score = math.log2(zoom), look.score(self.axon_px)
-            if score is not None:
-                found[octave] = score - _AWAY * octave**2
-        return found
+        """Log2 of each zoom at which there are axons, and its score, by the closer looks where there are."""
+        looks = sorted((self.closer or self.looks).items())
+        scores = ((math.log2(zoom), look.score(self.axon_px)) for zoom, look in looks)
+        return {octave: score for octave, score in scores if score is not None}
 
     def refine(self) -> None:
         """Half a step to both sides of the best zoom."""
         scores = self._scored()
         if not scores:
             return
-        best = max(scores, key=lambda octave: scores[octave])
+        best = _likeliest(scores)
         area = self.pixels.shape[0] * self.pixels.shape[1]
         for octave in (best - 0.5, best + 0.5):
             zoom = 2.0**octave
@@ -152,7 +149,7 @@ class Search:
         scores = self._scored()
         if not scores or self.chosen() == 1:
             return
-        best = max(scores, key=lambda octave: scores[octave])
+        best = _likeliest(scores)
         zooms = [z for z in sorted(self.looks) if z == 1 or abs(math.log2(z) - best) <= _NEAR]
         if len(zooms) > 1:
             share = int(self.plan.budget * CLOSER) // len(zooms)
@@ -175,14 +172,19 @@ class Search:
         scores = self._scored()
         if not scores:
             return 1.0
-        best = max(scores, key=lambda octave: scores[octave])
+        best = _likeliest(scores)
         if scores[best] < _HOPELESS:
             return 1.0
-        margin = _IN_FAVOUR_OF_1["larger" if best > 0 else "smaller"]
+        margin = _IN_FAVOUR_OF_1["larger" if best > 0 else "smaller"] + _AWAY * best**2
         if 0.0 in scores and scores[0.0] > scores[best] - margin:
             return 1.0
         steps = round(_top(scores, best) * _STEPS_PER_OCTAVE)
         return 1.0 if abs(steps) <= 1 else 2.0 ** (steps / _STEPS_PER_OCTAVE)
+
+
+def _likeliest(scores: Mapping[float, float]) -> float:
+    """The octave with the best score, less what its distance from the image's own resolution counts."""
+    return max(scores, key=lambda octave: scores[octave] - _AWAY * octave**2)
 
 
 def _top(scores: Mapping[float, float], best: float) -> float:

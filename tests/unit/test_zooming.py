@@ -61,6 +61,7 @@ def chosen(pixels, model, **more):
         field=bundle.field,
         settings=InferenceSettings(),
         normalisation=bundle.normalisation,
+        axon_px=trained_axon_px(bundle.about),
         **more,
     )
 
@@ -76,7 +77,7 @@ def true_axon_px(phantom):
 def test_the_zoom_is_what_the_size_of_the_fibres_needs(phantoms, model, scale):
     phantom = phantoms[scale]
     choice = chosen(phantom.image.pixels, model)
-    needed = AXON_PX / true_axon_px(phantom)
+    needed = trained_axon_px(model.bundle.about) / true_axon_px(phantom)
     assert needed / 1.6 <= choice.zoom <= needed * 1.6
     assert (choice.zoom == 1) == (scale == 1)
     assert choice.best_score > -1
