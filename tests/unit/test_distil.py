@@ -26,7 +26,7 @@ from ranvier.training.canvas import canvas
 from ranvier.training.checkpoint import Checkpoint, save_checkpoint
 from ranvier.training.cross_validation import Dealt, fold_folder, save_dealt
 from ranvier.training.distil import cross_validate, distil, export_student
-from ranvier.training.ensemble import Fold
+from ranvier.training.ensemble import Fold, out_of_fold
 from ranvier.training.export import ExportSettings
 from ranvier.training.lessons import taught
 from ranvier.training.loss import segmentation_loss, soft_loss, training_loss
@@ -273,6 +273,23 @@ def load_held(home, fold):
     """Images that a fold of the deal holds out."""
     folds, _ = cli_distil._teachers(home)
     return [a.name for a in folds[fold].split.validation]
+
+
+@pytest.mark.slow
+def test_a_student_without_scores_gives_those_of_its_teachers(home, tmp_path):
+    (tmp_path / "tiny.toml").write_text(TINY)
+    command = [
+        str(home), "-o", str(tmp_path / "out"), "--recipe", str(tmp_path / "tiny.toml"), "--no-int8",
+        "--drop-failing", "--no-calibrate",
+    ]  # fmt: skip
+    done = CliRunner().invoke(cli_distil.distil, command, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "those of the teachers" in done.output
+    about = json.loads((tmp_path / "out" / "model" / "model.json").read_text())
+    folds, _ = cli_distil._teachers(home)
+    assert about["training"]["validation"] == out_of_fold(folds)
+    assert "student's teachers" in about["how_scored"]
+    assert "calibration" not in about["training"]
 
 
 @pytest.mark.slow

@@ -102,7 +102,7 @@ def test_a_bundle_gives_its_network_back(toy):
 
 def test_the_embedded_model_can_be_read_back(generalist):
     checkpoint = read_back(open_bundle(generalist), [])
-    assert sum(v.numel() for k, v in checkpoint.average.items() if "running" not in k) > 5e6
+    assert sum(v.numel() for k, v in checkpoint.average.items() if "running" not in k) > 2e6
 
 
 def test_other_networks_need_their_weights_kept(images, tmp_path):

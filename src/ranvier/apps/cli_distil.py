@@ -112,13 +112,14 @@ def distil(
     """Train one network on what an ensemble knows.
 
     DIR is from ranvier train --fold each. The student learns the ensemble's probabilities on all images, and on those
-    of --unlabelled; the model is written to OUT/model. It has no score of its own: run --cross-validate into the same
-    OUT before, and the model says how such students do.
+    of --unlabelled; the model is written to OUT/model. It has no score of its own, and gives those of its teachers: run
+    --cross-validate into the same OUT before, and it says how such students do.
     """
     need_pytorch()
     from ranvier.training.cross_validation import CROSS_VALIDATION
-    from ranvier.training.distil import STUDENT, export_student
+    from ranvier.training.distil import HOW, STUDENT, TEACHERS_HOW, Known, export_student
     from ranvier.training.distil import distil as train_student
+    from ranvier.training.ensemble import out_of_fold
     from ranvier.training.export import check_export
     from ranvier.training.recipe import read_recipe
     from ranvier.training.teacher import DistilSettings, Lesson, unlabelled_images
@@ -149,8 +150,10 @@ def distil(
     trained = train_student(folds, lesson, output, report=click.echo)
     if not leads():
         return
-    scores = _known_scores(output / CROSS_VALIDATION)
-    calibration = _calibration(folds) if calibrate else None
+    scores, how = _known_scores(output / CROSS_VALIDATION), HOW
+    if scores is None:
+        scores, how = out_of_fold(folds), TEACHERS_HOW
+    about = Known(scores, how if scores else "", _calibration(folds) if calibrate else None)
     show_bundle(
         export_student(
             trained,
@@ -159,12 +162,11 @@ def distil(
             output / "model",
             name=name,
             settings=settings,
-            cross_validated=scores,
-            calibration=calibration,
+            known=about,
         )
     )
-    if scores is None:
-        click.echo("this student has no cross-validated score; --cross-validate makes some")
+    if how == TEACHERS_HOW:
+        click.echo("the scores are those of the teachers; --cross-validate makes some of students")
 
 
 def _calibration(folds: tuple[Fold, ...]) -> Calibration | None:

@@ -22,7 +22,7 @@ that other images show other animals is for the user to know.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,28 @@ HOW = (
     "taught by all networks on all images and has no such score. Which checkpoint of a student to keep was chosen on "
     "the images that it is scored on."
 )
+TEACHERS_HOW = (
+    "Whole images of held-out subjects, one view, mean over images: scores of the student's teachers, each image by "
+    "the one network that did not see its subject. The student of this model was taught by all networks on all images "
+    "and has no such score. Which checkpoint of a teacher to keep was chosen on the images that it is scored on."
+)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a student that has no score of its own.
+
+    Attributes
+    ----------
+    scores, how_scored
+        Dice and IoU by source, and whose they are: of :func:`cross_validate`'s students, or of the teachers.
+    calibration
+        The temperature of its logits; None leaves them.
+    """
+
+    scores: Scores = field(default_factory=dict)
+    how_scored: str = ""
+    calibration: Calibration | None = None
 
 
 def distil(
@@ -140,8 +162,7 @@ def export_student(
     *,
     name: str,
     settings: ExportSettings,
-    cross_validated: Scores | None = None,
-    calibration: Calibration | None = None,
+    known: Known | None = None,
 ) -> Bundle:
     """Make a bundle of a student, whose ``training`` says who taught it.
 
@@ -153,10 +174,8 @@ def export_student(
         What it was told, and by whom.
     folder, name, settings
         As for :func:`ranvier.training.export.write_bundle`.
-    cross_validated
-        Scores of :func:`cross_validate`'s students, where there are.
-    calibration
-        Temperature of its logits, which is recorded; None leaves them.
+    known
+        What is written about it, and the temperature that it gets.
 
     Raises
     ------
@@ -165,18 +184,18 @@ def export_student(
     """
     result, split = trained
     made = product(result.best, split)
-    scores = cross_validated or {}
+    known = known or Known()
     summary: dict[str, Any] = {
         **made.summary,
-        "validation": scores,
+        "validation": known.scores,
         "distilled_from": {
             "teachers": [{"fold": f.number, "sha256": file_hash(f.checkpoint)} for f in folds],
             "hard_weight": lesson.settings.hard_weight,
             "unlabelled": listed(lesson.unlabelled),
         },
     }
-    if calibration is not None:
-        summary["calibration"] = calibration.as_dict()
-        made = replace(made, network=tempered(made.network, calibration.temperature))
-    made = replace(made, summary=summary, how_scored=HOW if scores else "")
+    if known.calibration is not None:
+        summary["calibration"] = known.calibration.as_dict()
+        made = replace(made, network=tempered(made.network, known.calibration.temperature))
+    made = replace(made, summary=summary, how_scored=known.how_scored)
     return write_bundle(made, folder, name=name, settings=settings)
