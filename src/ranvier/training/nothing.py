@@ -1,8 +1,9 @@
 """Pictures that show no nerve, so that a network learns what fibres are not: photographs and stained tissue.
 
 They come with scikit-image (van der Walt et al. 2014, PeerJ 2:e453), in its wheel, and nothing of them is copied here.
-Half of them are learned from; the others are for measuring what a model makes of images that are unlike any nerve. Of
-the one picture of stained tissue each gets a half.
+Some of them are learned from; the others are for measuring what a model makes of images that are unlike any nerve. Of
+the one picture of stained tissue each gets a half. Bright discs and cells side by side with dark gaps (coins, bricks)
+are not learned from: so look large myelinated fibres, too.
 """
 
 from __future__ import annotations
@@ -20,9 +21,6 @@ __all__ = ["HELD_OUT", "LEARNED", "pictures"]
 
 LEARNED = (
     "astronaut.png",
-    "brick.png",
-    "cell.png",
-    "coins.png",
     "grass.png",
     "motorcycle_left.png",
     "page.png",
@@ -30,10 +28,13 @@ LEARNED = (
     "rocket.jpg",
 )
 HELD_OUT = (
+    "brick.png",
     "camera.png",
+    "cell.png",
     "chelsea.png",
     "clock_motion.png",
     "coffee.png",
+    "coins.png",
     "gravel.png",
     "hubble_deep_field.jpg",
     "moon.png",
