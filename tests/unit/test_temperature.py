@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -117,3 +119,8 @@ def test_networks_are_judged_on_what_they_held_out(phantom_data, tmp_path):
         assert len(j.truth) > 1000
         assert set(np.unique(j.truth)) == {0, 1, 2}
     assert LIMITS[0] <= calibrate(found).temperature <= LIMITS[1]
+    micrograph, classes = folds[0].split.validation[0].load()
+    flat = dataclasses.replace(micrograph, pixels=np.full_like(micrograph.pixels, 7))
+    blank = SimpleNamespace(source="A", name="a", load=lambda: (flat, classes))
+    held = dataclasses.replace(folds[0].split, validation=(blank,))
+    assert judge([dataclasses.replace(folds[0], split=held)]) == ()

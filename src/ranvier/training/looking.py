@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 from ranvier.backends import Backend
 from ranvier.inference import InferenceSettings
 from ranvier.micrograph import Array
+from ranvier.preprocess import resample, statistics
 from ranvier.training.axon_size import axon_px
 from ranvier.training.network import field_of
 from ranvier.training.recipe import Recipe
-from ranvier.zooming import choose_zoom
+from ranvier.zooming import Viewer, choose_zoom
 
-__all__ = ["base_zoom", "suiting_zoom"]
+__all__ = ["base_zoom", "shown_at", "suiting_zoom"]
 
 _BASES = (1 / 16, 4.0)
 
@@ -64,3 +65,28 @@ def suiting_zoom(
         normalisation=recipe.input.scheme,
         axon_px=wanted,
     ).zoom
+
+
+def shown_at(
+    pixels: Array,
+    shape: tuple[int, int],
+    backend: Backend,
+    recipe: Recipe,
+    settings: InferenceSettings,
+) -> NDArray[np.float32]:
+    """Logits (classes, rows, columns) of an image at its own pixels, from where it is resampled to a shape.
+
+    Parameters
+    ----------
+    pixels
+        Shape (rows, columns), not flat.
+    shape
+        Rows and columns as the network is shown them.
+    backend, recipe, settings
+        As for :func:`suiting_zoom`, and how many views.
+    """
+    own = (int(pixels.shape[0]), int(pixels.shape[1]))
+    seen = pixels if shape == own else resample(pixels, shape)
+    viewer = Viewer(backend, field_of(recipe.network), recipe.input.scheme, settings)
+    planes = viewer.logits(seen, statistics(seen))
+    return planes if shape == own else np.stack([resample(plane, own) for plane in planes])

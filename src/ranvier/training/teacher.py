@@ -17,18 +17,17 @@ from ranvier.datasets.annotated import Annotated, load_json
 from ranvier.errors import SettingsError
 from ranvier.inference import InferenceSettings, tile_logits
 from ranvier.micrograph import AXON, CLASS_NAMES, MYELIN, Micrograph
-from ranvier.preprocess import resample, statistics, zoomed_shape
+from ranvier.preprocess import statistics, zoomed_shape
 from ranvier.reading import read
 from ranvier.tiling import Box
 from ranvier.training.device import take_place
 from ranvier.training.ensemble import make_ensemble, recipe_of
 from ranvier.training.lessons import Taught, taught
-from ranvier.training.looking import suiting_zoom
+from ranvier.training.looking import shown_at, suiting_zoom
 from ranvier.training.loop import Report
 from ranvier.training.network import TorchBackend, field_of
 from ranvier.training.recipe import Recipe
 from ranvier.writing import make_folder, write_atomically
-from ranvier.zooming import Viewer
 
 ABOUT = "teacher.json"
 
@@ -152,7 +151,7 @@ def probabilities(
     zoom = suiting_zoom(micrograph.pixels, backend, recipe, settings)
     shape = zoomed_shape(micrograph.shape, zoom)
     if shape != micrograph.shape:
-        return _zoomed_probabilities(micrograph, backend, recipe, settings, shape)
+        return _likely(shown_at(micrograph.pixels, shape, backend, recipe, settings))
     for box, logits in tile_logits(
         micrograph.pixels,
         grey,
@@ -164,20 +163,6 @@ def probabilities(
         rows, columns = box.within(Box(0, 0, *micrograph.shape))
         planes[:, rows, columns] = _likely(logits)
     return planes
-
-
-def _zoomed_probabilities(
-    micrograph: Micrograph,
-    backend: TorchBackend,
-    recipe: Recipe,
-    settings: InferenceSettings,
-    shape: tuple[int, int],
-) -> NDArray[np.uint8]:
-    """As :func:`probabilities`, of the image resampled to a shape."""
-    seen = resample(micrograph.pixels, shape)
-    viewer = Viewer(backend, field_of(recipe.network), recipe.input.scheme, settings)
-    planes = viewer.logits(seen, statistics(seen))
-    return _likely(np.stack([resample(p, micrograph.shape) for p in planes]))
 
 
 def _likely(logits: NDArray[np.float32]) -> NDArray[np.uint8]:

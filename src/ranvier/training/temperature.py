@@ -21,15 +21,14 @@ from torch import nn
 
 from ranvier.datasets.annotated import Annotated
 from ranvier.errors import SettingsError
-from ranvier.preprocess import resample, statistics, zoomed_shape
+from ranvier.preprocess import statistics, zoomed_shape
 from ranvier.training.ensemble import Fold
 from ranvier.training.export import load_network
-from ranvier.training.looking import suiting_zoom
-from ranvier.training.network import CompactUNet, TorchBackend, field_of
+from ranvier.training.looking import shown_at, suiting_zoom
+from ranvier.training.network import CompactUNet, TorchBackend
 from ranvier.training.plain_unet import PlainUNet
 from ranvier.training.recipe import Recipe, recipe_from
 from ranvier.training.validation import ONE_VIEW
-from ranvier.zooming import Viewer
 
 __all__ = [
     "Calibration",
@@ -124,6 +123,8 @@ class Calibration:
 def judge(folds: Sequence[Fold]) -> tuple[Judged, ...]:
     """What each fold's network says of the images that the fold held out, at the zoom that suits each.
 
+    Images of a single grey level are left out: no network is shown them.
+
     Parameters
     ----------
     folds
@@ -139,25 +140,17 @@ def judge(folds: Sequence[Fold]) -> tuple[Judged, ...]:
         network, trained = load_network(fold.checkpoint)
         recipe = recipe_from(trained.about["recipe"], where=fold.checkpoint)
         found += [_judged(image, network, recipe) for image in fold.split.validation]
-    return tuple(found)
+    return tuple(one for one in found if one is not None)
 
 
-def _judged(image: Annotated, network: nn.Module, recipe: Recipe) -> Judged:
+def _judged(image: Annotated, network: nn.Module, recipe: Recipe) -> Judged | None:
     micrograph, truth = image.load()
     backend = TorchBackend(network, precision=recipe.schedule.precision)
-    pixels = micrograph.pixels
-    shape = zoomed_shape(
-        micrograph.shape, suiting_zoom(micrograph.pixels, backend, recipe, ONE_VIEW)
-    )
-    if shape != micrograph.shape:
-        pixels = resample(pixels, shape)
-    viewer = Viewer(backend, field_of(recipe.network), recipe.input.scheme, ONE_VIEW)
-    grey = statistics(pixels)
-    if grey.is_flat:
-        raise SettingsError("a flat image says nothing of probabilities", where=image.image)
-    logits = viewer.logits(pixels, grey)
-    if shape != micrograph.shape:
-        logits = np.stack([resample(plane, micrograph.shape) for plane in logits])
+    if statistics(micrograph.pixels).is_flat:
+        return None
+    zoom = suiting_zoom(micrograph.pixels, backend, recipe, ONE_VIEW)
+    shape = zoomed_shape(micrograph.shape, zoom)
+    logits = shown_at(micrograph.pixels, shape, backend, recipe, ONE_VIEW)
     step = max(1, math.floor(math.sqrt(truth.size / _PIXELS)))
     start = step // 2
     seen = logits[:, start::step, start::step].reshape(len(logits), -1).T
