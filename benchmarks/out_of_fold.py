@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from ranvier import load_model, segment
-from ranvier.apps.cli_distil import _teachers
-from ranvier.assessment import Assessment, assess
+from ranvier.apps.cli_distil import teachers
+from ranvier.assessment import Assessment, assess, measured
 from ranvier.datasets.annotated import Annotated
 from ranvier.figures import FLAGS
 from ranvier.inference import InferenceSettings, Model
@@ -43,7 +43,7 @@ Row = dict[str, Any]
 
 def folds_of(run: Path, students: Path | None) -> list[Fold]:
     """The trainings, or those of their students, with what each held out."""
-    folds, _ = _teachers(run)
+    folds, _ = teachers(run)
     if students is None:
         return list(folds)
     places = {f.number: fold_folder(students, f.number) / "best.safetensors" for f in folds}
@@ -67,7 +67,8 @@ def judged(
     loaded = image.load_noted()
     found = segment(loaded.micrograph, model, settings=InferenceSettings(zoom=zoom))
     np.save(folder / f"{image.source}_{image.name}.npy", found.classes)
-    told = assess(found.classes, loaded.classes)
+    true = measured(loaded.classes)
+    told = assess(found.classes, loaded.classes, fibres=true)
     figures = told.figures()
     about = found.provenance["zoom"]
     row = {
@@ -85,7 +86,6 @@ def judged(
     (folder / "pictures" / f"{image.source}_{image.name}.png").write_bytes(picture)
     print(text, f"F1 {row['axon_f1_50']:.3f}", flush=True)
     fibres = measure_segmentation(replace(found, pixel_size=None))
-    true = measure_segmentation(replace(found, classes=loaded.classes, confidence=None))
     return row, told, list(fibre_rows(image, fibres, true))
 
 

@@ -74,10 +74,13 @@ def test_sources_get_their_shares(source):
         ("proportional", "area-root", [1 / 5, 4 / 5]),
         ("proportional", "uniform", [1 / 2, 1 / 2]),
         ("balanced", "uniform", [1 / 2, 1 / 2]),
+        ("subjects", "area-root", [3 / 5, 2 / 5]),
     ):
         settings = SamplingSettings(sources=sampling, images=images)
-        assert source_weights(sources, settings) == pytest.approx(np.array(shares))
-        assert source_weights([[with_classes(whole, few * 0)]], settings) == [1.0]
+        found = source_weights(sources, settings, subjects=[3, 2])
+        assert found == pytest.approx(np.array(shares))
+        alone = [[with_classes(whole, few * 0)]]
+        assert source_weights(alone, settings, subjects=[1]) == [1.0]
 
 
 def test_images_get_their_shares(source):
@@ -91,7 +94,7 @@ def test_plain_concatenation_shows_each_image_as_often(source):
     whole, _ = source
     sources = [[with_classes(whole, torch.zeros(n, n)) for n in ns] for ns in ([9], [20, 5, 7])]
     settings = SamplingSettings(sources="proportional", images="uniform")
-    shares = source_weights(sources, settings)
+    shares = source_weights(sources, settings, subjects=[1, 3])
     each = [
         w * v for w, s in zip(shares, sources, strict=True) for v in image_weights(s, "uniform")
     ]

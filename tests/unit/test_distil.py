@@ -271,7 +271,7 @@ def test_impossible_settings_are_refused():
 
 def load_held(home, fold):
     """Images that a fold of the deal holds out."""
-    folds, _ = cli_distil._teachers(home)
+    folds, _ = cli_distil.teachers(home)
     return [a.name for a in folds[fold].split.validation]
 
 
@@ -286,7 +286,7 @@ def test_a_student_without_scores_gives_those_of_its_teachers(home, tmp_path):
     assert done.exit_code == 0, done.output
     assert "those of the teachers" in done.output
     about = json.loads((tmp_path / "out" / "model" / "model.json").read_text())
-    folds, _ = cli_distil._teachers(home)
+    folds, _ = cli_distil.teachers(home)
     assert about["training"]["validation"] == out_of_fold(folds)
     assert "student's teachers" in about["how_scored"]
     assert "calibration" not in about["training"]

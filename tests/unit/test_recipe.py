@@ -131,7 +131,7 @@ PLAN = """{"batch_size": 13, "patch_size": [384, 640], "UNet_base_num_features":
         ("[augmentation]\nzoom = [1, 2, 3]", "2 numbers"),
         ("[augmentation]\ninvert = 2", r"in \[0, 1\]"),
         ("[augmentation]\nrotate = 1", "type bool"),
-        ("[sampling]\nsources = 'all'", "balanced, root, proportional"),
+        ("[sampling]\nsources = 'all'", "balanced, root, subjects, proportional"),
         ("[schedule]\npatch = 33", "multiple of 32"),
         ("network = 5", "expected a section"),
         ("not toml", "not a TOML file"),

@@ -131,7 +131,7 @@ def distil(
     )
     settings = export_settings(chosen)
     check_export(output / "model", int8=settings.int8)
-    folds, known = _teachers(folder)
+    folds, known = teachers(folder)
     images, notes = unlabelled_images(_files(unlabelled), known)
     for note in notes:
         click.echo(f"note: {note}")
@@ -196,7 +196,7 @@ def _cross_validate(folds: tuple[Fold, ...], lesson: Any, output: Path) -> None:
         show_out_of_fold(found, [s.number for s in students])
 
 
-def _teachers(folder: Path) -> tuple[tuple[Fold, ...], list[Annotated]]:
+def teachers(folder: Path) -> tuple[tuple[Fold, ...], list[Annotated]]:
     """The trained folds, and every labelled image of their datasets, test sets included."""
     from ranvier.datasets.collection import read_datasets
     from ranvier.datasets.manifest import is_aggregate, read_aggregate

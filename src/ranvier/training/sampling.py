@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as nnf
@@ -42,14 +44,18 @@ class PatchSampler:
     ) -> None:
         # Replayed images of a source are apart from others of that name.
         sources: dict[tuple[str, float | None], list[Canvas]] = {}
+        subjects: dict[tuple[str, float | None], set[str]] = {}
         for image in images:
-            share = image.share if isinstance(image, Replayed) else None
-            made = _canvas_of(image, recipe, rng)
-            sources.setdefault((image.source, share), []).append(made)
+            source = image.source, image.share if isinstance(image, Replayed) else None
+            sources.setdefault(source, []).append(_canvas_of(image, recipe, rng))
+            subjects.setdefault(source, set()).add(image.subject)
         self._sources = list(sources.values())
         self._soft = any(c.soft is not None for source in self._sources for c in source)
         shares = tuple(share for _, share in sources)
-        self._weights = with_replay(source_weights(self._sources, recipe.sampling), shares)
+        weights = source_weights(
+            self._sources, recipe.sampling, subjects=[len(s) for s in subjects.values()]
+        )
+        self._weights = with_replay(weights, shares)
         self._image_weights = [image_weights(s, recipe.sampling.images) for s in self._sources]
         self._recipe, self._rng = recipe, rng
         self._nothing = _nothing(recipe, rng)
@@ -135,10 +141,24 @@ def foreground_shares(settings: SamplingSettings, batch: int) -> tuple[float, ..
     return (0.0,) * free + (1.0,) * (batch - free)
 
 
-def source_weights(sources: list[list[Canvas]], settings: SamplingSettings) -> NDArray[np.float64]:
-    """Share of the patches that each source gets; a source without annotated pixels counts as one pixel."""
+def source_weights(
+    sources: list[list[Canvas]], settings: SamplingSettings, *, subjects: Sequence[int]
+) -> NDArray[np.float64]:
+    """Share of the patches that each source gets; a source without annotated pixels counts as one pixel.
+
+    Parameters
+    ----------
+    sources
+        The images of each.
+    settings
+        Which say by what the share goes.
+    subjects
+        Of how many animals or specimens each source is.
+    """
     if settings.sources == "balanced":
         weights = np.ones(len(sources))
+    elif settings.sources == "subjects":
+        weights = np.array(subjects, float)
     elif settings.sources == "root":
         annotated = [sum(float((c.classes > 0).sum()) for c in source) for source in sources]
         weights = np.sqrt(np.maximum(np.array(annotated), 1.0))

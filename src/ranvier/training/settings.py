@@ -15,7 +15,7 @@ InputNormalisation = Literal["standardise", "rescale"]
 Optimiser = Literal["adamw", "sgd"]
 Decay = Literal["cosine", "poly"]
 TrainingPrecision = Literal["f32", "bf16", "f16"]
-Sampling = Literal["balanced", "root", "proportional"]
+Sampling = Literal["balanced", "root", "subjects", "proportional"]
 ImageSampling = Literal["area-root", "uniform"]
 Scheme = Literal["randomised", "nnunet"]
 
@@ -190,6 +190,7 @@ class SamplingSettings:
     ----------
     sources
         ``balanced``: each source as often; ``root``: by the square root of its pixels of axon and myelin;
+        ``subjects``: by how many animals or specimens it is of, since few are soon learned by heart;
         ``proportional``: by its size, as if the sources were one dataset: its pixels, or with ``images =
         "uniform"`` its number of images, which is the plain concatenation of Collin et al. 2024.
     images
