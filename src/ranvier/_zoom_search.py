@@ -150,14 +150,13 @@ class Search:
         if not scores or self.chosen() == 1:
             return
         best = _likeliest(scores)
-        zooms = [z for z in sorted(self.looks) if z == 1 or abs(math.log2(z) - best) <= _NEAR]
-        if len(zooms) > 1:
-            share = int(self.plan.budget * CLOSER) // len(zooms)
-            self.closer = {zoom: self._closer(zoom, share) for zoom in zooms}
+        zooms = sorted({1.0} | {z for z in self.looks if abs(math.log2(z) - best) <= _NEAR})
+        share = int(self.plan.budget * CLOSER) // len(zooms)
+        self.closer = {zoom: self._closer(zoom, share) for zoom in zooms}
 
     def _closer(self, zoom: float, share: int) -> Look:
         """The whole image, or as many windows as may be shown; what was seen before, where that was the whole."""
-        if zoom in self.plan.whole:
+        if zoom in self.plan.whole and zoom in self.looks:
             return self.looks[zoom]
         boxes: tuple[Box, ...] = (Box(0, 0, *self.pixels.shape),)
         if self.viewer.cost(boxes[0], zoom) > share:

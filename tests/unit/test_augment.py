@@ -83,6 +83,14 @@ def test_sources_get_their_shares(source):
         assert source_weights(alone, settings, subjects=[1]) == [1.0]
 
 
+def test_sources_without_masks_get_the_mean_of_the_others(source):
+    whole, _ = source
+    sources = [[with_classes(whole, torch.zeros(9, 9))]] * 3
+    settings = SamplingSettings(sources="subjects")
+    for subjects, shares in (([3, 0, 1], [1 / 2, 1 / 3, 1 / 6]), ([0, 0, 0], [1 / 3] * 3)):
+        assert source_weights(sources, settings, subjects=subjects) == pytest.approx(shares)
+
+
 def test_images_get_their_shares(source):
     whole, _ = source
     pair = [with_classes(whole, torch.zeros(n, n)) for n in (10, 30)]

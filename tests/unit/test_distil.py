@@ -24,8 +24,14 @@ from ranvier.training import distil as distilling
 from ranvier.training.augment import cut
 from ranvier.training.canvas import canvas
 from ranvier.training.checkpoint import Checkpoint, save_checkpoint
-from ranvier.training.cross_validation import Dealt, fold_folder, save_dealt
-from ranvier.training.distil import cross_validate, distil, export_student
+from ranvier.training.cross_validation import (
+    Dealt,
+    fold_folder,
+    known_scores,
+    save_dealt,
+    save_scores,
+)
+from ranvier.training.distil import cross_validate, distil, export_student, lesson_of
 from ranvier.training.ensemble import Fold, out_of_fold
 from ranvier.training.export import ExportSettings
 from ranvier.training.lessons import taught
@@ -314,3 +320,41 @@ def test_the_command_scores_students_and_then_makes_one(home, blind, tmp_path):
     assert "temperature" in done.output
     assert "Logits are divided by" in (out / "model" / "card.md").read_text()
     assert hashlib.sha256((home / "folds.json").read_bytes()).digest() == before
+
+
+def test_students_are_not_written_over_teachers_or_other_students(home, folds, tmp_path):
+    def check(place, **how):
+        cli_distil._check_output(place, folds, **{"cross_validate": False, "resume": False, **how})
+
+    for cross_validated in (False, True):
+        for resume in (False, True):
+            with pytest.raises(SettingsError, match="written over them"):
+                check(home, cross_validate=cross_validated, resume=resume)
+    place = tmp_path / "out"
+    check(place)
+    (place / "fold-1").mkdir(parents=True)
+    check(place)
+    check(place, cross_validate=True, resume=True)
+    with pytest.raises(SettingsError, match="not empty"):
+        check(place, cross_validate=True)
+    (place / "student").mkdir()
+    check(place, resume=True)
+    with pytest.raises(SettingsError, match="not empty"):
+        check(place)
+    (tmp_path / "other" / "thing").mkdir(parents=True)
+    with pytest.raises(SettingsError, match="not empty"):
+        check(tmp_path / "other", resume=True)
+
+
+def test_scores_are_of_students_that_were_taught_alike(folds, tmp_path):
+    scores = {"A": {"dice_axon": 0.5}}
+    lesson = Lesson(RECIPE, QUICK)
+    assert known_scores(tmp_path, lesson_of(folds, lesson)) is None
+    save_scores(scores, folds, tmp_path, how="", lesson=lesson_of(folds, lesson))
+    assert known_scores(tmp_path, lesson_of(folds, lesson)) == scores
+    for other in (
+        Lesson(RECIPE, dataclasses.replace(QUICK, hard_weight=0.1)),
+        Lesson(RECIPE, QUICK, from_teacher=True),
+    ):
+        assert known_scores(tmp_path, lesson_of(folds, other)) is None
+    assert known_scores(tmp_path, lesson_of(folds[:1], lesson)) is None

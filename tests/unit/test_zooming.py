@@ -127,7 +127,7 @@ def test_a_record_of_what_was_tried(phantoms, model):
     assert zooms == sorted(zooms)
     assert 1 in zooms
     assert about["chosen"] != 1
-    assert {1} < {one["zoom"] for one in about["closer"]} <= set(zooms)
+    assert {1} < {one["zoom"] for one in about["closer"]} <= {1, *zooms}
     assert about["best_score"] == max(c["score"] for c in about["closer"] if c["score"])
     known = {
         (c["zoom"], c["shown_px"]): c["shown_px"] for c in about["candidates"] + about["closer"]
@@ -162,6 +162,27 @@ def test_closer_looks_overrule_a_few_windows():
     assert search.chosen() > 3
     search.confirm()
     assert set(search.closer) == {1.0, 4.0}
+    assert search.chosen() == 1
+
+
+def test_zoom_1_is_looked_at_before_it_is_left_though_the_climb_ended_below_it():
+    class Viewer:
+        cost = staticmethod(lambda box, zoom: round(box.area * zoom**2))
+
+        def look(self, pixels, grey, boxes, zoom):
+            good = {0.125: 0.9, 1.0: 0.99}.get(zoom, 0.3)
+            axons = Look(zoom, 20, good, good, good, AXON_PX, len(boxes))
+            return axons, np.zeros((4, 4), np.float32)
+
+    pixels = np.random.default_rng(0).integers(0, 256, (900, 900), dtype=np.uint8)
+    plan = Plan((0.125, 0.25, 1.0), frozenset({1.0}), 64, 2, 400_000)
+    search = Search(HeldPixels(pixels), statistics(pixels), Viewer(), plan, AXON_PX)
+    search.looks = {
+        zoom: Look(zoom, 20, good, good, good, AXON_PX, 2)
+        for zoom, good in ((0.125, 0.9), (0.25, 0.3))
+    }
+    search.confirm()
+    assert set(search.closer) == {0.125, 1.0}
     assert search.chosen() == 1
 
 

@@ -17,7 +17,7 @@ from ranvier.apps.training_options import (
     show_bundle,
     show_out_of_fold,
 )
-from ranvier.errors import DatasetError
+from ranvier.errors import DatasetError, SettingsError
 from ranvier.training.duration import seconds
 
 if TYPE_CHECKING:
@@ -116,22 +116,18 @@ def distil(
     --cross-validate into the same OUT before, and it says how such students do.
     """
     need_pytorch()
-    from ranvier.training.cross_validation import CROSS_VALIDATION
-    from ranvier.training.distil import HOW, STUDENT, TEACHERS_HOW, Known, export_student
+    from ranvier.training.cross_validation import known_scores
+    from ranvier.training.distil import HOW, TEACHERS_HOW, Known, export_student, lesson_of
     from ranvier.training.distil import distil as train_student
     from ranvier.training.ensemble import out_of_fold
     from ranvier.training.export import check_export
     from ranvier.training.recipe import read_recipe
     from ranvier.training.teacher import DistilSettings, Lesson, unlabelled_images
 
-    check_place(
-        output,
-        resume=resume or (output / CROSS_VALIDATION).is_file(),
-        marks=(STUDENT, CROSS_VALIDATION, "fold-0"),
-    )
     settings = export_settings(chosen)
     check_export(output / "model", int8=settings.int8)
     folds, known = teachers(folder)
+    _check_output(output, folds, cross_validate=cross_validate, resume=resume)
     images, notes = unlabelled_images(_files(unlabelled), known)
     for note in notes:
         click.echo(f"note: {note}")
@@ -150,7 +146,7 @@ def distil(
     trained = train_student(folds, lesson, output, report=click.echo)
     if not leads():
         return
-    scores, how = _known_scores(output / CROSS_VALIDATION), HOW
+    scores, how = known_scores(output, lesson_of(folds, lesson)), HOW
     if scores is None:
         scores, how = out_of_fold(folds), TEACHERS_HOW
     about = Known(scores, how if scores else "", _calibration(folds) if calibrate else None)
@@ -166,7 +162,38 @@ def distil(
         )
     )
     if how == TEACHERS_HOW:
-        click.echo("the scores are those of the teachers; --cross-validate makes some of students")
+        click.echo(
+            "the scores are those of the teachers; --cross-validate with the same settings makes some of students"
+        )
+
+
+def _check_output(
+    output: Path, folds: tuple[Fold, ...], *, cross_validate: bool, resume: bool
+) -> None:
+    """Refuse a folder that holds the teachers, or what would be written, unless that is to be gone on with.
+
+    Raises
+    ------
+    SettingsError
+        As said.
+    """
+    from ranvier.training.cross_validation import CROSS_VALIDATION, DEALT, fold_folder
+    from ranvier.training.distil import STUDENT
+
+    if (output / DEALT).exists():
+        raise SettingsError(
+            "folds were trained here, and students would be written over them",
+            where=output,
+            fix="Give another -o",
+        )
+    students = [fold_folder(output, fold.number).name for fold in folds]
+    mine, others = ([STUDENT], [CROSS_VALIDATION, *students])
+    if cross_validate:
+        mine, others = others, mine
+    if resume or not any((output / name).exists() for name in mine):
+        check_place(output, resume=True, marks=(*mine, *others))
+    else:
+        check_place(output, resume=False, marks=())
 
 
 def _calibration(folds: tuple[Fold, ...]) -> Calibration | None:
@@ -186,13 +213,13 @@ def _calibration(folds: tuple[Fold, ...]) -> Calibration | None:
 
 def _cross_validate(folds: tuple[Fold, ...], lesson: Any, output: Path) -> None:
     from ranvier.training.cross_validation import save_scores
-    from ranvier.training.distil import HOW, cross_validate
+    from ranvier.training.distil import HOW, cross_validate, lesson_of
     from ranvier.training.ensemble import out_of_fold
 
     students = cross_validate(folds, lesson, output, report=click.echo)
     if leads():
         found = out_of_fold(students)
-        save_scores(found, students, output, how=HOW)
+        save_scores(found, students, output, how=HOW, lesson=lesson_of(folds, lesson))
         show_out_of_fold(found, [s.number for s in students])
 
 
@@ -232,12 +259,3 @@ def _files(folders: tuple[Path, ...]) -> list[tuple[str, Path]]:
             )
         listed += [(folder.resolve().name, path) for path in found.items]
     return listed
-
-
-def _known_scores(path: Path) -> dict[str, dict[str, float]] | None:
-    from ranvier.datasets.annotated import load_json
-
-    if not path.is_file():
-        return None
-    scores: dict[str, dict[str, float]] = load_json(path)["scores"]
-    return scores

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ranvier.datasets.annotated import load_json
 from ranvier.datasets.folds import Split
@@ -166,8 +167,22 @@ def trained_folds(folder: Path, splits: Mapping[int, Split]) -> tuple[Fold, ...]
     return tuple(found)
 
 
-def save_scores(scores: Scores, folds: Sequence[Fold], folder: Path, *, how: str) -> None:
+def save_scores(
+    scores: Scores,
+    folds: Sequence[Fold],
+    folder: Path,
+    *,
+    how: str,
+    lesson: Mapping[str, Any] | None = None,
+) -> None:
     """Write ``cross_validation.json``: what the figures are, which folds, and the figures by source.
+
+    Parameters
+    ----------
+    scores, folds, folder, how
+        To be written, and where.
+    lesson
+        Of students: how they were taught, for :func:`known_scores`.
 
     Raises
     ------
@@ -175,5 +190,19 @@ def save_scores(scores: Scores, folds: Sequence[Fold], folder: Path, *, how: str
         The folder cannot be written.
     """
     text = {"how": how, "folds": [fold.number for fold in folds], "scores": scores}
+    if lesson is not None:
+        text["lesson"] = dict(lesson)
     content = json.dumps(text, indent=1) + "\n"
     write_atomically(make_folder(folder) / CROSS_VALIDATION, content.encode())
+
+
+def known_scores(folder: Path, lesson: Mapping[str, Any]) -> Scores | None:
+    """Scores of students that :func:`save_scores` wrote; None where there are none, or they were taught otherwise."""
+    path = folder / CROSS_VALIDATION
+    if not path.is_file():
+        return None
+    about = load_json(path)
+    if about.get("lesson") != json.loads(json.dumps(lesson)):
+        return None
+    scores: Scores = about["scores"]
+    return scores

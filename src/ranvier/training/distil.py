@@ -22,7 +22,7 @@ that other images show other animals is for the user to know.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,17 @@ class Known:
     scores: Scores = field(default_factory=dict)
     how_scored: str = ""
     calibration: Calibration | None = None
+
+
+def lesson_of(folds: Sequence[Fold], lesson: Lesson) -> dict[str, Any]:
+    """What makes students alike: teachers, recipe and how they are taught, as JSON."""
+    return {
+        "teachers": [file_hash(fold.checkpoint) for fold in folds],
+        "recipe": lesson.recipe.as_dict(),
+        "settings": asdict(lesson.settings),
+        "from_teacher": lesson.from_teacher,
+        "unlabelled": sorted(digest for image in lesson.unlabelled for digest in image.sha256),
+    }
 
 
 def distil(

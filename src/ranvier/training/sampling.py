@@ -44,11 +44,11 @@ class PatchSampler:
     ) -> None:
         # Replayed images of a source are apart from others of that name.
         sources: dict[tuple[str, float | None], list[Canvas]] = {}
-        subjects: dict[tuple[str, float | None], set[str]] = {}
+        subjects: dict[tuple[str, float | None], set[str]] = {}  # of images with masks
         for image in images:
             source = image.source, image.share if isinstance(image, Replayed) else None
             sources.setdefault(source, []).append(_canvas_of(image, recipe, rng))
-            subjects.setdefault(source, set()).add(image.subject)
+            subjects.setdefault(source, set()).update({image.subject} if image.masks else ())
         self._sources = list(sources.values())
         self._soft = any(c.soft is not None for source in self._sources for c in source)
         shares = tuple(share for _, share in sources)
@@ -153,12 +153,13 @@ def source_weights(
     settings
         Which say by what the share goes.
     subjects
-        Of how many animals or specimens each source is.
+        Of how many animals or specimens each source has masks; one without masks counts as the mean of the others.
     """
     if settings.sources == "balanced":
         weights = np.ones(len(sources))
     elif settings.sources == "subjects":
         weights = np.array(subjects, float)
+        weights[weights == 0] = weights[weights > 0].mean() if weights.any() else 1.0
     elif settings.sources == "root":
         annotated = [sum(float((c.classes > 0).sum()) for c in source) for source in sources]
         weights = np.sqrt(np.maximum(np.array(annotated), 1.0))

@@ -190,7 +190,8 @@ class SamplingSettings:
     ----------
     sources
         ``balanced``: each source as often; ``root``: by the square root of its pixels of axon and myelin;
-        ``subjects``: by how many animals or specimens it is of, since few are soon learned by heart;
+        ``subjects``: by of how many animals or specimens it has masks, since few are soon learned by heart (images of
+        which no subject is known count as one each; a source without masks as the mean of the others);
         ``proportional``: by its size, as if the sources were one dataset: its pixels, or with ``images =
         "uniform"`` its number of images, which is the plain concatenation of Collin et al. 2024.
     images
