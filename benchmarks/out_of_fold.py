@@ -35,6 +35,7 @@ from ranvier.segmentations import measure_segmentation
 from ranvier.training.cross_validation import fold_folder
 from ranvier.training.ensemble import Fold
 from ranvier.training.export import ExportSettings, product, write_bundle
+from ranvier.training.teacher import file_hash
 from ranvier.training.temperature import calibrate, judge, reliability, tempered
 
 BINS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -51,12 +52,17 @@ def folds_of(run: Path, students: Path | None) -> list[Fold]:
 
 
 def export(fold: Fold, folder: Path, temperature: float, *, int8: bool) -> Path:
-    """The bundle of one network."""
+    """The bundle of one network; one that is there is taken if it is of the same network, temperature and precision."""
     place = folder / f"fold-{fold.number}"
+    made_of = folder / f"fold-{fold.number}.json"
+    about = {"network": file_hash(fold.checkpoint), "temperature": temperature, "int8": int8}
     if not place.exists():
         made = product(fold.checkpoint, fold.split)
         made = replace(made, network=tempered(made.network, temperature))
         write_bundle(made, place, name=place.name, settings=ExportSettings(int8=int8))
+        made_of.write_text(json.dumps(about))
+    elif not made_of.is_file() or json.loads(made_of.read_text()) != about:
+        raise SystemExit(f"{place} is of another network or precision. Give another -o")
     return place
 
 
@@ -130,7 +136,7 @@ def tell_sources(rows: list[Row], pooled: dict[str, Assessment]) -> None:
     )  # fmt: skip
     for source, told in sorted(pooled.items()):
         mine, all_ = [r for r in rows if r["source"] == source], told.figures()
-        dice = [f"{np.mean([r[f'dice_{c}'] for r in mine]):.3f}" for c in ("axon", "myelin")]
+        dice = [f"{np.nanmean([r[f'dice_{c}'] for r in mine]):.3f}" for c in ("axon", "myelin")]
         line(
             source,
             len(mine),

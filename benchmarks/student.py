@@ -4,10 +4,10 @@
 
 RUN is from `ranvier train --fold each`; BUNDLE the student's model. The mean of the folds' networks becomes a bundle,
 OUT/ensemble (f32). Both segment every annotated image of RUN, with everything at its default but the precision, and
-drawings of every look that neither has seen. Printed: Dice of both against the truth, means over images by source, and
-the largest difference of an image. Both have seen the annotated images: these figures compare the two, and say
-nothing of how good they are. No subject of RUN is new to more than one network of the ensemble, so what the ensemble
-makes of new subjects cannot be measured on it.
+drawings of every look that neither has seen. OUT must be new. Printed: Dice of both against the truth, means over
+images by source, and the largest difference of an image. Both have seen the annotated images: these figures compare
+the two, and say nothing of how good they are. No subject of RUN is new to more than one network of the ensemble, so
+what the ensemble makes of new subjects cannot be measured on it.
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ def main() -> None:
     parser.add_argument("--precision", default="int8", help="of the student")
     parser.add_argument("--drawn", type=int, default=3, help="drawings of each look")
     args = parser.parse_args()
-    folds, images = teachers(args.run)
+    folds, _ = teachers(args.run)
+    every_image = {a for fold in folds for a in (*fold.split.train, *fold.split.validation)}
+    images = sorted(every_image, key=lambda a: (a.source, a.name))
     place = args.output / "ensemble"
-    if not place.exists():
-        settings = ExportSettings(int8=False)
-        export_ensemble(folds, place, name="ensemble", settings=settings, cross_validated={})
+    settings = ExportSettings(int8=False)
+    export_ensemble(folds, place, name="ensemble", settings=settings, cross_validated={})
     models = [load_model(place), load_model(args.bundle, precision=args.precision)]
 
     def every() -> Iterator[tuple[str, Micrograph, np.ndarray]]:
@@ -70,10 +71,10 @@ def main() -> None:
         values = np.array(rows)
         away = values[:, 1] - values[:, 0]
         cells = [
-            " / ".join(f"{v:.3f}" for v in values[:, 0].mean(axis=0)),
-            " / ".join(f"{v:.3f}" for v in values[:, 1].mean(axis=0)),
-            " / ".join(f"{v:+.4f}" for v in away.mean(axis=0)),
-            " / ".join(f"{v:.3f}" for v in abs(away).max(axis=0)),
+            " / ".join(f"{v:.3f}" for v in np.nanmean(values[:, 0], axis=0)),
+            " / ".join(f"{v:.3f}" for v in np.nanmean(values[:, 1], axis=0)),
+            " / ".join(f"{v:+.4f}" for v in np.nanmean(away, axis=0)),
+            " / ".join(f"{v:.3f}" for v in np.nanmax(abs(away), axis=0)),
         ]
         print(f"| {source} | {len(rows)} |", " | ".join(cells), "|")
 

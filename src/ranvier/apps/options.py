@@ -125,7 +125,7 @@ _MEASURES = [
     click.option(
         "--fascicle-labels",
         is_flag=True,
-        help="That mask is a label image: each value is one fascicle.",
+        help="Masks of nerves are label images: each value is one fascicle.",
     ),
 ]
 _FILES = [

@@ -16,7 +16,7 @@ _OPTIONS = [
         type=click.Choice(["auto", "always", "never"]),
         default="auto",
         show_default=True,
-        help="Work window by window, in little memory. auto: images over 100 megapixels, OME-Zarr and slides, "
+        help="Work window by window, in little memory. auto: TIFF over 100 megapixels, OME-Zarr and slides, "
         "and where a level or region is chosen.",
     ),
     click.option(

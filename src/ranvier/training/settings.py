@@ -1,4 +1,4 @@
-"""What a recipe can say: frozen settings, one class a section, each with a default that is what ships."""
+"""What a recipe can say: frozen settings, one class a section, each with a default."""
 
 from __future__ import annotations
 

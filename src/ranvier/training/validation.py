@@ -19,7 +19,7 @@ from ranvier.training.network import TorchBackend, field_of
 from ranvier.training.recipe import Recipe
 
 ONE_VIEW = InferenceSettings(zoom=1.0, views=1)
-"""Half the time of the default; what ships is a little better than what validation says."""
+"""As users run models by default."""
 
 
 Look = Callable[[Annotated, Micrograph, NDArray[np.uint8], NDArray[np.uint8]], None]
