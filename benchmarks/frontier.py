@@ -1,6 +1,7 @@
 """Dice against time of networks of several shapes, taught by the same teachers.
 
-    ranvier distil RUN -o runs/frontier/NAME --recipe compact --cross-validate --set network.channels=[...] --set network.shuffle=N
+    ranvier distil RUN -o runs/frontier/NAME --recipe compact --cross-validate --set network.channels=[...] \\
+        --set network.shuffle=N
     python benchmarks/frontier.py runs/frontier/* [--chart PNG] [--megapixels 4] [--threads 2]
 
 Each folder was made by ``ranvier distil --cross-validate``: its students were scored on whole images whose subjects
