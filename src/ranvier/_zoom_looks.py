@@ -58,6 +58,11 @@ class Look:
     axon_px: float | None
     shown_px: int
 
+    @property
+    def covered(self) -> float:
+        """About which share of what was shown is axon."""
+        return self.axons * math.pi / 4 * (self.axon_px or 0.0) ** 2 / max(self.shown_px, 1)
+
     def score(self, axon_px: float = AXON_PX) -> float | None:
         """How well the network sees fibres at this zoom; None where it sees no axon.
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ranvier._zoom_looks import AXON_PX, Look
-from ranvier._zoom_search import CONVINCING, Search, plan_looks
+from ranvier._zoom_search import CONVINCING, SPECKS, Search, plan_looks
 from ranvier._zoom_view import Viewer
 from ranvier._zoom_windows import HeldPixels, Pixels
 from ranvier.backends import Backend
@@ -99,16 +99,19 @@ class ZoomChoice:
     @property
     def best_score(self) -> float | None:
         """The highest score of any zoom, low where the image is unlike those of the training; None: no axon seen."""
-        scores = [
-            s for look in self.closer or self.looks if (s := look.score(self.axon_px)) is not None
-        ]
-        return max(scores, default=None)
+        return max((score for score, _ in self._scored()), default=None)
 
     @property
     def is_unlike(self) -> bool:
-        """Whether the image is unlike those of the training: at no zoom did the network see what it knows."""
-        best = self.best_score
-        return best is None or best < CONVINCING
+        """Whether the image is unlike those of the training: at no zoom did the network see what it knows.
+
+        That is more than a few specks, with a convincing score.
+        """
+        return all(score < CONVINCING or look.covered < SPECKS for score, look in self._scored())
+
+    def _scored(self) -> list[tuple[float, Look]]:
+        looks = self.closer or self.looks
+        return [(s, look) for look in looks if (s := look.score(self.axon_px)) is not None]
 
     def as_dict(self) -> dict[str, Any]:
         """For run.json."""

@@ -26,7 +26,14 @@ from ranvier.streaming.suiting import check_zoom, taken_zoom
 from ranvier.tilewise import predict
 from ranvier.tiling import Box
 from ranvier.training.axon_size import trained_axon_px as of_images
-from ranvier.zooming import ProbeSettings, Viewer, choose_zoom, choose_zoom_of, trained_axon_px
+from ranvier.zooming import (
+    ProbeSettings,
+    Viewer,
+    ZoomChoice,
+    choose_zoom,
+    choose_zoom_of,
+    trained_axon_px,
+)
 
 FIELD = Field(stride=16, receptive_radius=30, minimum=32)
 UM = 0.08
@@ -315,6 +322,17 @@ def test_an_image_unlike_the_training_is_told(model, kind):
     assert found.provenance["zoom"]["unlike_training"]
     assert any("unlike those" in note for note in found.provenance["notes"])
     assert np.mean(found.classes > 0) < 0.002
+
+
+def test_a_speck_does_not_make_an_image_one_of_nerve():
+    def told(count, width):
+        look = Look(1.0, count, 0.95, 0.95, 0.95, width, 500_000)
+        return ZoomChoice(1.0, (look,)).is_unlike
+
+    assert told(1, AXON_PX)
+    assert not told(20, AXON_PX)
+    assert told(5, AXON_PX)
+    assert told(20, AXON_PX / 20)
 
 
 def test_without_axons_the_image_stays_as_it_is():
