@@ -190,10 +190,8 @@ def _check_output(
     mine, others = ([STUDENT], [CROSS_VALIDATION, *students])
     if cross_validate:
         mine, others = others, mine
-    if resume or not any((output / name).exists() for name in mine):
-        check_place(output, resume=True, marks=(*mine, *others))
-    else:
-        check_place(output, resume=False, marks=())
+    begun = any((output / name).exists() for name in mine)
+    check_place(output, resume=resume or not begun, marks=(*mine, *others))
 
 
 def _calibration(folds: tuple[Fold, ...]) -> Calibration | None:
