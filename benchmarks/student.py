@@ -24,7 +24,7 @@ from ranvier.apps.cli_distil import teachers
 from ranvier.datasets.phantom import Look, PhantomSettings, draw
 from ranvier.evaluation import confusion, scores
 from ranvier.micrograph import Micrograph
-from ranvier.training.ensemble import export_ensemble
+from ranvier.training.ensemble import export_ensemble, images_of
 from ranvier.training.export import ExportSettings
 
 CLASSES = ("axon", "myelin")
@@ -42,15 +42,13 @@ def main() -> None:
     parser.add_argument("--drawn", type=int, default=3, help="drawings of each look")
     args = parser.parse_args()
     folds, _ = teachers(args.run)
-    every_image = {a for fold in folds for a in (*fold.split.train, *fold.split.validation)}
-    images = sorted(every_image, key=lambda a: (a.source, a.name))
     place = args.output / "ensemble"
     settings = ExportSettings(int8=False)
     export_ensemble(folds, place, name="ensemble", settings=settings, cross_validated={})
     models = [load_model(place), load_model(args.bundle, precision=args.precision)]
 
     def every() -> Iterator[tuple[str, Micrograph, np.ndarray]]:
-        for image in images:
+        for image in images_of(folds):
             loaded = image.load_noted()
             yield image.source, loaded.micrograph, loaded.classes
         for look in get_args(Look):

@@ -36,8 +36,6 @@ _OF_WHOLE = 0.15
 """Of the budget: the whole image is looked at where that takes no more."""
 CONVINCING = -0.75
 """Scores from here on are of a network that sees what it knows: of 25 cross-validated images, the lowest was -0.70."""
-SPECKS = 0.01
-"""Axons on less of what was shown say nothing, however good they look: noise has one now and then."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ranvier._zoom_looks import AXON_PX, Look
-from ranvier._zoom_search import CONVINCING, SPECKS, Search, plan_looks
+from ranvier._zoom_search import CONVINCING, Search, plan_looks
 from ranvier._zoom_view import Viewer
 from ranvier._zoom_windows import HeldPixels, Pixels
 from ranvier.backends import Backend
@@ -35,6 +35,9 @@ __all__ = [
     "choose_zoom_of",
     "trained_axon_px",
 ]
+
+_SPECKS = 0.01
+"""Axons on less of what was shown say nothing, however good they look: noise has one now and then."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ class ZoomChoice:
 
         That is more than a few specks, with a convincing score.
         """
-        return all(score < CONVINCING or look.covered < SPECKS for score, look in self._scored())
+        return all(score < CONVINCING or look.covered < _SPECKS for score, look in self._scored())
 
     def _scored(self) -> list[tuple[float, Look]]:
         looks = self.closer or self.looks

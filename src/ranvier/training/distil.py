@@ -29,7 +29,7 @@ from typing import Any
 from ranvier.bundle import Bundle
 from ranvier.datasets.folds import Split
 from ranvier.training.cross_validation import fold_folder
-from ranvier.training.ensemble import Fold, Scores
+from ranvier.training.ensemble import Fold, Scores, images_of
 from ranvier.training.export import ExportSettings, listed, product, write_bundle
 from ranvier.training.loop import Report, TrainingResult, train
 from ranvier.training.teacher import Lesson, file_hash, teach
@@ -104,8 +104,7 @@ def distil(
     DatasetError, SettingsError
         As for :func:`ranvier.training.loop.train`; or the probabilities in the folder are of other teachers.
     """
-    every = dict.fromkeys(a for f in folds for a in (*f.split.train, *f.split.validation))
-    images = (*sorted(every, key=lambda a: (a.source, a.name)), *lesson.unlabelled)
+    images = (*images_of(folds), *lesson.unlabelled)
     checkpoints = [fold.checkpoint for fold in folds]
     learned = teach(images, checkpoints, lesson, folder / TEACHER, report)
     split = Split(learned, (), ("the student itself was scored on nothing that it had not seen",))

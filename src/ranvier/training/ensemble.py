@@ -226,6 +226,12 @@ def _member(fold: Fold) -> dict[str, Any]:
     }
 
 
+def images_of(folds: Sequence[Fold]) -> tuple[Annotated, ...]:
+    """Every image that any fold was trained on or held out, by source and name."""
+    every = {a for fold in folds for a in (*fold.split.train, *fold.split.validation)}
+    return tuple(sorted(every, key=lambda a: (a.source, a.name)))
+
+
 def joined(folds: Sequence[Fold]) -> Split:
     """All that any fold was trained on, and all that any held out."""
     trained = dict.fromkeys(a for fold in folds for a in fold.split.train)
