@@ -19,7 +19,7 @@ from ranvier.errors import DatasetError, SettingsError
 from ranvier.inference import load_model, segment
 from ranvier.reading import from_array
 from ranvier.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from ranvier.training.cross_validation import load_dealt, trained_folds
+from ranvier.training.cross_validation import begun_from, load_dealt, trained_folds
 from ranvier.training.ensemble import Fold, export_ensemble, make_ensemble, out_of_fold
 from ranvier.training.export import ExportSettings
 from ranvier.training.network import make_network
@@ -202,3 +202,37 @@ def test_what_was_dealt_can_be_dealt_again(trained, phantom_data, tmp_path):
     (tmp_path / "folds.json").write_text('{"format": 2}')
     with pytest.raises(DatasetError, match="not a list of folds"):
         load_dealt(tmp_path)
+
+
+@pytest.mark.slow
+def test_each_fold_goes_on_from_its_own(trained, phantom_data, tmp_path):
+    folder, command, _ = trained
+    command = [*command, "--fold", "0-1", "--init", str(folder), "-o", str(tmp_path / "second")]
+    done = CliRunner().invoke(train_command, command, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    for k in (0, 1):
+        begun = load_checkpoint(folder / f"fold-{k}" / "best.safetensors").about
+        then = load_checkpoint(tmp_path / "second" / f"fold-{k}" / "best.safetensors").about
+        assert then["begun_from"]["images"] == begun["images"] == then["images"]
+        assert then["begun_from"]["scores"] == begun["scores"]
+
+
+def test_no_fold_goes_on_from_one_that_saw_what_it_holds_out(folds, tmp_path):
+    splits = {f.number: f.split for f in folds}
+    for fold in folds:
+        (tmp_path / f"fold-{fold.number}").mkdir()
+        (tmp_path / f"fold-{fold.number}" / "best.safetensors").write_bytes(
+            fold.checkpoint.read_bytes()
+        )
+    assert set(begun_from(tmp_path, splits)) == set(splits)
+    with pytest.raises(DatasetError, match="holds out now"):
+        begun_from(tmp_path, {0: splits[1], 1: splits[0]})
+    with pytest.raises(DatasetError):
+        begun_from(tmp_path, {7: splits[0]})
+
+
+def test_several_folds_do_not_go_on_from_any_folder(phantom_data, tmp_path):
+    command = [str(phantom_data), "-o", str(tmp_path / "a"), "--fold", "each", "--init"]
+    refused = CliRunner().invoke(train_command, [*command, str(tmp_path)])
+    assert isinstance(refused.exception, SettingsError)
+    assert "an earlier training of the same folds" in str(refused.exception)

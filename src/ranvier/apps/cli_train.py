@@ -80,8 +80,9 @@ DEALT = "folds.json"
 @click.option(
     "--init",
     type=click.Path(path_type=Path),
-    metavar="FILE|MODEL",
-    help="Begin with the weights of another training's checkpoint, or of a model.",
+    metavar="FILE|MODEL|DIR",
+    help="Begin with the weights of another training's checkpoint, or of a model; several folds: each with its own of "
+    "an earlier training of the same folds.",
 )
 @click.option(
     "--time-budget",
@@ -138,15 +139,10 @@ def train(
         "report": click.echo,
     }
     if numbers:
-        if init is not None and not init.is_file():
-            raise SettingsError(
-                "several folds begin with nothing or with a checkpoint",
-                where="--init",
-                seen=init,
-                fix="Give a checkpoint; mind that it must not have seen what the folds hold out",
-            )
         splits = {n: images_of(list(datasets), str(n), folds, sources) for n in numbers}
         dealt = Dealt(datasets, _folds_of(list(datasets), folds), numbers, sources)
+        if init is not None:
+            how["init"] = _of_folds(init, splits)
         _train_each(splits, dealt, output, recipe=read, name=name, settings=settings, how=how)
         return
     images = images_of(list(datasets), fold, folds, sources)
@@ -158,6 +154,22 @@ def train(
         show_bundle(
             export_bundle(result.best, images, output / "model", name=name, settings=settings)
         )
+
+
+def _of_folds(init: Path, splits: dict[int, Split]) -> Path | dict[int, Path]:
+    """A checkpoint for all folds, or each fold's own of an earlier training."""
+    from ranvier.training.cross_validation import begun_from
+
+    if init.is_file():
+        return init
+    if not (init / DEALT).is_file():
+        raise SettingsError(
+            "several folds begin with nothing, with an earlier training of the same folds, or with a checkpoint",
+            where="--init",
+            seen=init,
+            fix="Give the folder of the earlier training, or a checkpoint that has not seen what the folds hold out",
+        )
+    return begun_from(init, splits)
 
 
 def _train_each(

@@ -52,7 +52,7 @@ def train_folds(
     recipe: Recipe,
     folder: Path,
     *,
-    init: Path | None = None,
+    init: Path | Mapping[int, Path] | None = None,
     time_budget_s: float | None = None,
     device: str = "auto",
     report: Report = print,
@@ -67,7 +67,9 @@ def train_folds(
         Of all of them.
     folder
         Made if need be.
-    init, device, report
+    init
+        A checkpoint that all of them begin with, or one for each, by number.
+    device, report
         As for :func:`ranvier.training.loop.train`.
     time_budget_s
         Of each fold.
@@ -84,7 +86,7 @@ def train_folds(
             split,
             recipe,
             fold_folder(folder, number),
-            init=init,
+            init=init[number] if isinstance(init, Mapping) else init,
             time_budget_s=time_budget_s,
             resume=True,
             device=device,
@@ -92,6 +94,35 @@ def train_folds(
         )
         done.append(Fold(number, result.best, split))
     return tuple(done)
+
+
+def begun_from(folder: Path, splits: Mapping[int, Split]) -> dict[int, Path]:
+    """The best checkpoint of each fold of an earlier training, for the fold of that number to begin with.
+
+    Parameters
+    ----------
+    folder
+        Of :func:`train_folds`.
+    splits
+        What is trained now, by number of the fold.
+
+    Raises
+    ------
+    DatasetError
+        A checkpoint is missing or damaged, or has seen what its fold holds out now.
+    """
+    found = {number: fold_folder(folder, number) / BEST for number in splits}
+    for number, path in found.items():
+        held_out = {f"{a.source}/{a.name}" for a in splits[number].validation}
+        seen = sorted(held_out.intersection(load_checkpoint(path).about["images"]["train"]))
+        if seen:
+            raise DatasetError(
+                "this checkpoint was trained on what its fold holds out now, so its scores would mean nothing",
+                where=path,
+                seen=", ".join(seen),
+                fix="Begin with folds of the same datasets, as many, or with nothing",
+            )
+    return found
 
 
 def save_dealt(dealt: Dealt, folder: Path) -> None:
