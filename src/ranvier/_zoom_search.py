@@ -20,7 +20,7 @@ _LEAST_EDGE_PX = 64
 """The image's longer edge at the smallest zoom that is tried."""
 _FALL = 0.5
 """Larger zooms are not tried once the score is so much below the best."""
-_IN_FAVOUR_OF_1 = {"smaller": 0.02, "larger": 0.1}
+_IN_FAVOUR_OF_1 = {"smaller": 0.02, "larger": 0.03}
 """By how much a smaller or larger zoom must score better than zoom 1; the larger take longer."""
 _HOPELESS = -1.5
 """Where no score is better, none says anything, and the image stays as it is."""

@@ -396,22 +396,22 @@ def test_half_of_the_area_of_closed_axons_is_in_larger_ones():
     assert look_of(1.0, [ring(1.0, 1.2)], shown_px=0).axons == 0
 
 
-def test_better_is_more_closed_surer_and_of_the_size_of_the_training():
+def test_better_is_more_closed_surer_and_a_little_wider_than_in_training():
     best = Look(1.0, 9, 0.9, 0.8, 0.9, 40.0, 0)
     same = 40.0
     worse = [
         Look(1.0, 9, 0.5, 0.8, 0.9, 40.0, 0),
         Look(1.0, 9, 0.9, 0.2, 0.9, 40.0, 0),
         Look(1.0, 9, 0.9, 0.8, 0.6, 40.0, 0),
-        Look(1.0, 9, 0.9, 0.8, 0.9, 10.0, 0),
-        Look(1.0, 9, 0.9, 0.8, 0.9, 160.0, 0),
+        Look(1.0, 9, 0.9, 0.8, 0.9, 1.17 * 10.0, 0),
+        Look(1.0, 9, 0.9, 0.8, 0.9, 1.17 * 160.0, 0),
         Look(1.0, 9, 0.0, 0.0, 0.3, 1000.0, 0),
     ]
     assert all(look.score(same) < best.score(same) for look in worse)
     assert worse[3].score(same) == pytest.approx(worse[4].score(same))
     assert worse[3].score(10.0) > best.score(10.0)
-    by_hand = 0.3 * math.log(0.9) + 0.2 * math.log(0.8) + 0.5 * math.log(0.8) - 0.2
-    assert best.score(20.0) == pytest.approx(by_hand)
+    by_hand = 0.3 * math.log(0.9) + 0.2 * math.log(0.8) + 0.5 * math.log(0.8) - 0.1
+    assert best.score(20.0 / 1.17) == pytest.approx(by_hand)
     assert Look(1.0, 0, 0.0, 0.0, 0.9, None, 0).score() is None
 
 
