@@ -31,6 +31,8 @@ CLOSER = 1.25
 """Before an image's own resolution is left, it and zooms near the best are shown again, with so much of the budget."""
 _NEAR = 0.75
 """Octaves."""
+_FEW_AXONS = 50
+"""So few at the best zoom say little of whether the image's own resolution is as good."""
 _MOST_WINDOWS = 16
 _OF_WHOLE = 0.15
 """Of the budget: the whole image is looked at where that takes no more."""
@@ -145,11 +147,15 @@ class Search:
                 self._look(zoom)
 
     def confirm(self) -> None:
-        """Look closer, at more places, before the image's own resolution is left; a few windows can mislead."""
+        """Look closer, at more places, before the image's own resolution is left; a few windows can mislead.
+
+        Also before it is kept, where only few axons say that another is not much better.
+        """
         scores = self._scored()
-        if not scores or self.chosen() == 1:
+        best = _likeliest(scores) if scores else 0.0
+        seen = max((k.axons for z, k in self.looks.items() if math.log2(z) == best), default=0)
+        if best == 0 or (self.chosen() == 1 and seen >= _FEW_AXONS):
             return
-        best = _likeliest(scores)
         zooms = sorted({1.0} | {z for z in self.looks if abs(math.log2(z) - best) <= _NEAR})
         share = int(self.plan.budget * CLOSER) // len(zooms)
         self.closer = {zoom: self._closer(zoom, share) for zoom in zooms}

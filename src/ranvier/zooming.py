@@ -59,7 +59,7 @@ class ProbeSettings:
     """
 
     share: float = 0.6
-    least_px: int = 400_000
+    least_px: int = 1_000_000
     most_px: int = 2_000_000
 
     def __post_init__(self) -> None:

@@ -193,6 +193,28 @@ def test_zoom_1_is_looked_at_before_it_is_left_though_the_climb_ended_below_it()
     assert search.chosen() == 1
 
 
+@pytest.mark.parametrize(("axons", "closer"), [(49, {1.0, 1.5}), (50, set())])
+def test_few_axons_are_looked_at_closer_before_the_image_stays_as_it_is(axons, closer):
+    class Viewer:
+        cost = staticmethod(lambda box, zoom: round(box.area * zoom**2))
+
+        def look(self, pixels, grey, boxes, zoom):
+            good = {1.5: 0.95}.get(zoom, 0.5)
+            return Look(zoom, 200, good, good, good, AXON_PX, len(boxes)), np.zeros((4, 4))
+
+    pixels = np.random.default_rng(0).integers(0, 256, (900, 900), dtype=np.uint8)
+    plan = Plan((0.5, 1.0, 1.5), frozenset(), 64, 2, 400_000)
+    search = Search(HeldPixels(pixels), statistics(pixels), Viewer(), plan, AXON_PX)
+    search.looks = {
+        zoom: Look(zoom, axons, good, good, good, AXON_PX, 2)
+        for zoom, good in ((0.5, 0.4), (1.0, 0.9), (1.5, 0.92))
+    }
+    assert search.chosen() == 1
+    search.confirm()
+    assert set(search.closer) == closer
+    assert (search.chosen() == 1) == (not closer)
+
+
 def test_of_two_zooms_that_are_as_good_the_nearer_to_the_image_s_own_is_taken():
     pixels = np.random.default_rng(0).integers(0, 256, (90, 90), dtype=np.uint8)
     plan = Plan((0.125, 0.5, 1.0), frozenset(), 64, 2, 400_000)
@@ -294,7 +316,7 @@ def test_no_more_is_shown_than_the_budget_allows(shape, seed, share):
 
 def test_the_budget_of_images_of_any_size():
     budget = ProbeSettings().budget
-    assert budget((100, 100)) == 400_000
+    assert budget((100, 100)) == 1_000_000
     assert budget((1000, 2000)) == 1_200_000
     assert budget((100_000, 100_000)) == 2_000_000
     for wrong in ({"share": 0}, {"share": math.nan}, {"least_px": 0}, {"most_px": 10}):
