@@ -32,7 +32,7 @@ CLOSER = 1.25
 _NEAR = 0.75
 """Octaves."""
 _FEW_AXONS = 50
-"""So few at the best zoom say little of whether the image's own resolution is as good."""
+"""So few at the best zoom say little."""
 _MOST_WINDOWS = 16
 _OF_WHOLE = 0.15
 """Of the budget: the whole image is looked at where that takes no more."""
@@ -149,16 +149,22 @@ class Search:
     def confirm(self) -> None:
         """Look closer, at more places, before the image's own resolution is left; a few windows can mislead.
 
-        Also before it is kept, where only few axons say that another is not much better.
+        Also before it is kept, where few axons say that another zoom is better, if not by as much as that takes.
         """
         scores = self._scored()
-        best = _likeliest(scores) if scores else 0.0
-        seen = max((k.axons for z, k in self.looks.items() if math.log2(z) == best), default=0)
-        if best == 0 or (self.chosen() == 1 and seen >= _FEW_AXONS):
+        if not scores or (self.chosen() == 1 and not self._in_doubt(scores)):
             return
+        best = _likeliest(scores)
         zooms = sorted({1.0} | {z for z in self.looks if abs(math.log2(z) - best) <= _NEAR})
         share = int(self.plan.budget * CLOSER) // len(zooms)
         self.closer = {zoom: self._closer(zoom, share) for zoom in zooms}
+
+    def _in_doubt(self, scores: Mapping[float, float]) -> bool:
+        """Whether few axons say that another zoom is better by half of what it takes to leave the image's own."""
+        best = _likeliest(scores)
+        seen = max((k.axons for z, k in self.looks.items() if math.log2(z) == best), default=0)
+        better = scores[best] - scores.get(0.0, -math.inf)
+        return best != 0 and seen < _FEW_AXONS and better >= _margin(best) / 2
 
     def _closer(self, zoom: float, share: int) -> Look:
         """The whole image, or as many windows as may be shown; what was seen before, where that was the whole."""
@@ -180,11 +186,15 @@ class Search:
         best = _likeliest(scores)
         if scores[best] < _HOPELESS:
             return 1.0
-        margin = _IN_FAVOUR_OF_1["larger" if best > 0 else "smaller"] + _AWAY * best**2
-        if 0.0 in scores and scores[0.0] > scores[best] - margin:
+        if 0.0 in scores and scores[0.0] > scores[best] - _margin(best):
             return 1.0
         steps = round(_top(scores, best) * _STEPS_PER_OCTAVE)
         return 1.0 if abs(steps) <= 1 else 2.0 ** (steps / _STEPS_PER_OCTAVE)
+
+
+def _margin(octave: float) -> float:
+    """By how much a zoom must score better than zoom 1 to be taken."""
+    return _IN_FAVOUR_OF_1["larger" if octave > 0 else "smaller"] + _AWAY * octave**2
 
 
 def _likeliest(scores: Mapping[float, float]) -> float:

@@ -58,7 +58,7 @@ class ProbeSettings:
         A number is not positive, or ``least_px`` is above ``most_px``.
     """
 
-    share: float = 0.6
+    share: float = 0.25
     least_px: int = 1_000_000
     most_px: int = 2_000_000
 
@@ -97,7 +97,8 @@ class ZoomChoice:
     @property
     def shown_px(self) -> int:
         """Pixels that the network was shown in all."""
-        return sum(look.shown_px for look in dict.fromkeys((*self.looks, *self.closer)))
+        taken = {id(look): look for look in (*self.looks, *self.closer)}  # some are in both
+        return sum(look.shown_px for look in taken.values())
 
     @property
     def best_score(self) -> float | None:

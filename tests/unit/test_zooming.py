@@ -136,10 +136,9 @@ def test_a_record_of_what_was_tried(phantoms, model):
     assert about["chosen"] != 1
     assert {1} < {one["zoom"] for one in about["closer"]} <= set(zooms)
     assert about["best_score"] == max(c["score"] for c in about["closer"] if c["score"])
-    known = {
-        (c["zoom"], c["shown_px"]): c["shown_px"] for c in about["candidates"] + about["closer"]
-    }
-    assert about["shown_px"] == sum(known.values())
+    again = [c for c in about["closer"] if c not in about["candidates"]]
+    shown = sum(c["shown_px"] for c in about["candidates"] + again)
+    assert shown <= about["shown_px"] <= shown + sum(c["shown_px"] for c in about["closer"])
 
 
 def test_an_image_that_stays_as_it_is_is_not_looked_at_again(phantoms, model):
@@ -193,8 +192,10 @@ def test_zoom_1_is_looked_at_before_it_is_left_though_the_climb_ended_below_it()
     assert search.chosen() == 1
 
 
-@pytest.mark.parametrize(("axons", "closer"), [(49, {1.0, 1.5}), (50, set())])
-def test_few_axons_are_looked_at_closer_before_the_image_stays_as_it_is(axons, closer):
+@pytest.mark.parametrize(
+    ("axons", "good", "closer"), [(49, 0.92, {1.0, 1.5}), (50, 0.92, set()), (49, 0.912, set())]
+)
+def test_few_axons_are_looked_at_closer_before_the_image_stays_as_it_is(axons, good, closer):
     class Viewer:
         cost = staticmethod(lambda box, zoom: round(box.area * zoom**2))
 
@@ -206,8 +207,8 @@ def test_few_axons_are_looked_at_closer_before_the_image_stays_as_it_is(axons, c
     plan = Plan((0.5, 1.0, 1.5), frozenset(), 64, 2, 400_000)
     search = Search(HeldPixels(pixels), statistics(pixels), Viewer(), plan, AXON_PX)
     search.looks = {
-        zoom: Look(zoom, axons, good, good, good, AXON_PX, 2)
-        for zoom, good in ((0.5, 0.4), (1.0, 0.9), (1.5, 0.92))
+        zoom: Look(zoom, axons, share, share, share, AXON_PX, 2)
+        for zoom, share in ((0.5, 0.4), (1.0, 0.9), (1.5, good))
     }
     assert search.chosen() == 1
     search.confirm()
@@ -317,7 +318,7 @@ def test_no_more_is_shown_than_the_budget_allows(shape, seed, share):
 def test_the_budget_of_images_of_any_size():
     budget = ProbeSettings().budget
     assert budget((100, 100)) == 1_000_000
-    assert budget((1000, 2000)) == 1_200_000
+    assert budget((2000, 3000)) == 1_500_000
     assert budget((100_000, 100_000)) == 2_000_000
     for wrong in ({"share": 0}, {"share": math.nan}, {"least_px": 0}, {"most_px": 10}):
         with pytest.raises(SettingsError, match="positive number of pixels"):
