@@ -1,5 +1,5 @@
 """``python -m ranvier`` is ``ranvier``."""
 
-from ranvier.apps.cli import main
+from ranvier.apps.cli import console
 
-main()
+console()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ from ranvier.apps.showing import LazyGroup, ProgressBar, failing, show_outcomes
 from ranvier.apps.streaming_options import stream_settings, streaming, with_slides
 from ranvier.errors import RanvierError
 
+_UNSAID = 120
+"""Exit code where something that was printed did not arrive, as Python's own."""
 _LAZY = {
     "run": "ranvier.apps.cli_run:run",
     "collect": "ranvier.apps.cli_run:collect",
@@ -135,5 +139,27 @@ def main(arguments: Iterable[str] | None = None) -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def console() -> None:
+    """As :func:`main`, for a process that does nothing else: leave without taking the interpreter apart, 0.1 s sooner.
+
+    What is to be done at the end is done: threads are waited for, ``atexit`` is heard, output is flushed.
+    """
+    try:
+        main()
+    except SystemExit as leaving:
+        code = int(leaving.code or 0)
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            code = code or _UNSAID
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    main()
+    console()
