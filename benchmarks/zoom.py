@@ -134,7 +134,7 @@ def chosen_images(args: argparse.Namespace) -> list[tuple[Annotated, Path | str]
         images = choose_images([args.dataset], role="all", fold=None).images
         found = [(image, args.model) for image in images]
     else:
-        for bundle in sorted(args.bundles.glob("fold-*")):
+        for bundle in sorted(p for p in args.bundles.glob("fold-*") if p.is_dir()):
             if args.folds and int(bundle.name[5:]) not in args.folds:
                 continue
             held = choose_images([args.dataset], role=None, fold=int(bundle.name[5:])).images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from types import SimpleNamespace
@@ -214,6 +215,19 @@ def test_few_axons_are_looked_at_closer_before_the_image_stays_as_it_is(axons, g
     search.confirm()
     assert set(search.closer) == closer
     assert (search.chosen() == 1) == (not closer)
+
+
+def test_a_speck_at_zoom_1_does_not_keep_an_image_there():
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 90), dtype=np.uint8)
+    plan = Plan((0.125, 1.0), frozenset(), 64, 2, 400_000)
+    search = Search(HeldPixels(pixels), statistics(pixels), None, plan, AXON_PX)
+    fibres = Look(0.125, 100, 0.97, 0.9, 0.9, AXON_PX, 500_000)
+    speck = Look(1.0, 1, 0.9, 0.9, 0.9, AXON_PX, 500_000)
+    search.looks = {0.125: fibres, 1.0: speck}
+    assert speck.score(AXON_PX) > fibres.score(AXON_PX) - 0.3
+    assert search.chosen() == 0.125
+    search.looks[1.0] = dataclasses.replace(speck, axons=20)
+    assert search.chosen() == 1
 
 
 def test_of_two_zooms_that_are_as_good_the_nearer_to_the_image_s_own_is_taken():
