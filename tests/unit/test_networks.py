@@ -18,13 +18,14 @@ from ranvier.errors import SettingsError
 from ranvier.inference import InferenceSettings, Model, load_model, segment, tile_logits
 from ranvier.preprocess import normalise, rescale, statistics
 from ranvier.reading import from_array
-from ranvier.training import loop
+from ranvier.training import loop, optimisation
 from ranvier.training.checkpoint import load_checkpoint
+from ranvier.training.device import Place
 from ranvier.training.export import export_bundle
 from ranvier.training.loop import LAST, train
 from ranvier.training.loss import segmentation_loss, supervision_weights, training_loss
 from ranvier.training.network import CompactUNet, TorchBackend, field_of, make_network
-from ranvier.training.optimisation import check_precision, learning_rate, make_optimiser, mixed
+from ranvier.training.optimisation import learning_rate, make_optimiser, mixed, settled
 from ranvier.training.plain_unet import PlainUNet
 from ranvier.training.recipe import (
     LossSettings,
@@ -216,14 +217,60 @@ def test_the_optimiser_is_the_recipes():
 
 
 def test_half_precision_is_for_cuda_only():
-    for use in (check_precision, mixed, lambda p: TorchBackend(nn.Identity(), precision=p)):
+    for use in (settled, lambda p: TorchBackend(nn.Identity(), precision=p)):
         with pytest.raises(SettingsError, match="needs a CUDA device"):
             use("f16")
-    check_precision("f16", "cuda")
+    assert settled("f16", "cuda") == "f16"
     with mixed("f32"):
         assert not torch.is_autocast_enabled("cpu")
     with mixed("bf16"):
         assert torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize(
+    ("device", "able", "expected"),
+    [
+        ("cpu", True, "bf16"),
+        ("cpu", False, "f32"),
+        ("cuda", True, "bf16"),
+        ("cuda", False, "f16"),
+        ("mps", False, "f32"),
+    ],
+)
+def test_auto_takes_16_bits_where_the_device_computes_them(monkeypatch, device, able, expected):
+    monkeypatch.setattr(optimisation, "computes_bf16", lambda kind: able)
+    assert settled("auto", device) == expected
+    assert settled("bf16", device) == "bf16"
+    assert settled("f32", device) == "f32"
+
+
+@pytest.mark.parametrize(
+    ("machine", "library", "instructions", "expected"),
+    [
+        ("x86_64", True, True, True),
+        ("AMD64", True, False, False),
+        ("x86_64", False, True, False),
+        ("aarch64", True, False, True),
+        ("arm64", False, False, False),
+    ],
+)
+def test_a_cpu_computes_bf16_by_instructions_not_by_emulation(
+    monkeypatch, machine, library, instructions, expected
+):
+    monkeypatch.setattr(optimisation.platform, "machine", lambda: machine)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: library)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instructions)
+    assert optimisation.computes_bf16("cpu") is (expected and torch.backends.mkldnn.is_available())
+
+
+def test_whoever_asks_for_bf16_is_told_where_it_is_slow(monkeypatch):
+    monkeypatch.setattr("ranvier.training.device.computes_bf16", lambda kind: False)
+    place = Place(torch.device("cpu"), "bf16")
+    assert "no instructions for bf16" in place.notes("bf16")[0]
+    assert place.notes("f32") == ()
+    assert Place(torch.device("cpu")).notes("auto") == ("computing in f32 on cpu",)
+    monkeypatch.setattr("ranvier.training.device.computes_bf16", lambda kind: True)
+    assert place.notes("bf16") == ()
 
 
 @pytest.fixture(scope="module")

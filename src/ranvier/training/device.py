@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from ranvier.errors import SettingsError
-from ranvier.training.optimisation import check_precision
+from ranvier.training.optimisation import ComputedPrecision, computes_bf16, settled
 from ranvier.training.settings import TrainingPrecision
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -23,11 +23,14 @@ class Place:
     ----------
     device
         What it computes on.
+    precision
+        What it computes in.
     rank, world
         Its number and how many there are; 0 of 1 without torchrun.
     """
 
     device: torch.device
+    precision: ComputedPrecision = "f32"
     rank: int = 0
     world: int = 1
 
@@ -35,6 +38,18 @@ class Place:
     def leads(self) -> bool:
         """Whether this process validates, reports and writes."""
         return self.rank == 0
+
+    def notes(self, wanted: TrainingPrecision) -> tuple[str, ...]:
+        """What to tell whoever wanted a precision."""
+        kind = self.device.type
+        if wanted == "auto":
+            return (f"computing in {self.precision} on {kind}",)
+        if wanted == "bf16" and not computes_bf16(kind):
+            return (
+                f"warning: this {kind} has no instructions for bf16 and takes many times as long as in f32 "
+                "(--set schedule.precision=auto)",
+            )
+        return ()
 
     def wait(self) -> None:
         """Wait for the other processes."""
@@ -74,12 +89,12 @@ def take_place(name: str, precision: TrainingPrecision) -> Place:
             where="--device",
             fix="Choose cpu",
         )
-    check_precision(precision, name)
+    computed = settled(precision, name)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
-        return Place(torch.device(name))
+        return Place(torch.device(name), computed)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if name == "cuda" else "gloo")
     local = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", local) if name == "cuda" else torch.device(name)
-    return Place(device, dist.get_rank(), world)
+    return Place(device, computed, dist.get_rank(), world)

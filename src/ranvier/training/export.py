@@ -303,6 +303,8 @@ def _summary(
         "validated_on": listed(split.validation),
         "validation": about["scores"],
     }
+    if "computed" in about:
+        summary["computed"] = about["computed"]
     if about.get("begun_from") is not None:
         summary["begun_from"] = about["begun_from"]
     return summary

@@ -104,8 +104,12 @@ def train(
         report(f"going on from step {run.step}")
     elif init is not None:
         run.begin_with(load_checkpoint(init), where=init)
-    for warning in split.warnings if place.leads else ():
-        report(f"warning: {warning}")
+    if place.leads:
+        for note in (
+            *place.notes(recipe.schedule.precision),
+            *(f"warning: {w}" for w in split.warnings),
+        ):
+            report(note)
     run.advance(report if place.leads else _silent)
     place.wait()
     best = folder / BEST
@@ -168,7 +172,7 @@ class _Run:
         self.network: nn.Module = network.to(place.device)
         self.average = copy.deepcopy(self.network).eval()
         self.optimiser = make_optimiser(schedule, self.network.parameters())
-        self.scaler = torch.amp.GradScaler(place.device.type, enabled=schedule.precision == "f16")
+        self.scaler = torch.amp.GradScaler(place.device.type, enabled=place.precision == "f16")
         self.worker = self._worker()
         self.step, self.seconds, self.best_score = 0, 0.0, -1.0
         self.history: list[dict[str, Any]] = []
@@ -225,13 +229,13 @@ class _Run:
         return done if self.budget is None else max(done, self.seconds / self.budget)
 
     def _train_step(self) -> float:
-        schedule, kind = self.recipe.schedule, self.place.device.type
+        schedule = self.recipe.schedule
         rate = learning_rate(schedule, self.step, self.progress())
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         grey, classes = (t.to(self.place.device, non_blocking=True) for t in self.sampler.batch())
         self.worker.train()
-        with mixed(schedule.precision, kind):
+        with mixed(self.place.precision, self.place.device.type):
             outputs = self.worker(grey)
         loss = training_loss(outputs, classes, self.recipe.loss)
         self.optimiser.zero_grad(set_to_none=True)
@@ -280,6 +284,7 @@ class _Run:
         about = {
             "step": self.step,
             "seconds": self.seconds,
+            "computed": f"{self.place.precision} on {self.place.device.type}",
             "best_score": self.best_score,
             "random_state": self.rng.bit_generator.state,
             "recipe": self.recipe.as_dict(),

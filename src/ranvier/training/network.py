@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ranvier.bundle import Field
 from ranvier.micrograph import CLASS_NAMES
-from ranvier.training.optimisation import check_precision, mixed
+from ranvier.training.optimisation import mixed, settled
 from ranvier.training.plain_unet import PlainUNet, plain_reach
 from ranvier.training.settings import NetworkSettings, TrainingPrecision
 
@@ -102,7 +102,7 @@ class TorchBackend:
     network
         In evaluation mode, on its device.
     precision
-        ``f32``, or ``bf16`` or ``f16`` by autocast.
+        ``f32``, or ``bf16`` or ``f16`` by autocast, or ``auto``.
 
     Raises
     ------
@@ -113,9 +113,8 @@ class TorchBackend:
     def __init__(self, network: nn.Module, *, precision: TrainingPrecision = "f32") -> None:
         first = next(network.parameters(), None)
         self._device = torch.device("cpu") if first is None else first.device
-        check_precision(precision, self._device.type)
         self._network = network
-        self._precision = precision
+        self._precision = settled(precision, self._device.type)
 
     @property
     def description(self) -> dict[str, str]:

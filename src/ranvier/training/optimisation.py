@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import platform
 from collections.abc import Iterable
+from typing import Literal
 
 import torch
 from torch import nn
@@ -11,6 +13,7 @@ from torch import nn
 from ranvier.errors import SettingsError
 from ranvier.training.settings import ScheduleSettings, TrainingPrecision
 
+ComputedPrecision = Literal["f32", "bf16", "f16"]
 _DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 
 
@@ -58,8 +61,30 @@ def learning_rate(settings: ScheduleSettings, step: int, progress: float) -> flo
     return settings.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def check_precision(precision: TrainingPrecision, device: str = "cpu") -> None:
-    """Refuse a precision that a kind of device (``cpu``, ``cuda``, ``mps``) does not train in.
+def computes_bf16(device: str = "cpu") -> bool:
+    """Whether a kind of device (``cpu``, ``cuda``, ``mps``) computes bf16 itself.
+
+    PyTorch trains in bf16 on every CPU, but one without the instructions (most laptops: x86 with no AVX512_BF16) takes
+    ten times as long as in f32.
+    """
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device == "mps":
+        return True
+    library = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    offered = bool(library and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return offered and torch.cpu._is_avx512_bf16_supported()
+    return offered
+
+
+def settled(precision: TrainingPrecision, device: str = "cpu") -> ComputedPrecision:
+    """The precision that a kind of device (``cpu``, ``cuda``, ``mps``) is to compute in.
+
+    Parameters
+    ----------
+    precision
+        ``auto`` is bf16 where the device computes it, else f16 on CUDA, else f32. Any other is taken as it is.
 
     Raises
     ------
@@ -70,18 +95,16 @@ def check_precision(precision: TrainingPrecision, device: str = "cpu") -> None:
         raise SettingsError(
             "schedule.precision f16 needs a CUDA device",
             seen=device,
-            fix="Choose bf16 or f32 in the recipe's [schedule]",
+            fix="Choose auto, bf16 or f32 in the recipe's [schedule]",
         )
+    if precision != "auto":
+        return precision
+    if computes_bf16(device):
+        return "bf16"
+    return "f16" if device == "cuda" else "f32"
 
 
-def mixed(precision: TrainingPrecision, device: str = "cpu") -> torch.autocast:
-    """Autocast to a precision on a kind of device; ``f32`` changes nothing.
-
-    Raises
-    ------
-    SettingsError
-        As for :func:`check_precision`.
-    """
-    check_precision(precision, device)
+def mixed(precision: ComputedPrecision, device: str = "cpu") -> torch.autocast:
+    """Autocast to a precision on a kind of device; ``f32`` changes nothing."""
     dtype = torch.bfloat16 if precision == "f32" else _DTYPES[precision]
     return torch.autocast(device, dtype=dtype, enabled=precision != "f32")

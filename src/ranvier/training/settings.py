@@ -14,7 +14,7 @@ NetworkKind = Literal["compact", "plain"]
 InputNormalisation = Literal["standardise", "rescale"]
 Optimiser = Literal["adamw", "sgd"]
 Decay = Literal["cosine", "poly"]
-TrainingPrecision = Literal["f32", "bf16", "f16"]
+TrainingPrecision = Literal["auto", "f32", "bf16", "f16"]
 Sampling = Literal["balanced", "root", "subjects", "proportional"]
 ImageSampling = Literal["area-root", "uniform"]
 Scheme = Literal["randomised", "nnunet"]
@@ -114,7 +114,8 @@ class ScheduleSettings:
     ema_decay
         How slowly the averaged weights follow the network's; 0 turns averaging off.
     precision
-        ``f32``, ``bf16``, or ``f16`` with a scaled loss, which needs a CUDA device.
+        ``f32``, ``bf16``, ``f16`` with a scaled loss, which needs a CUDA device, or ``auto``: 16 bits where the device
+        computes them, else ``f32`` (:func:`ranvier.training.optimisation.settled`).
     validate_every_steps
         Validation, log and checkpoint.
     seed
@@ -134,7 +135,7 @@ class ScheduleSettings:
     iterations_per_epoch: int = 250
     gradient_clip: float = 5.0
     ema_decay: float = 0.999
-    precision: TrainingPrecision = "bf16"
+    precision: TrainingPrecision = "auto"
     validate_every_steps: int = 750
     seed: int = 0
 
