@@ -97,7 +97,7 @@ def judged(image: Annotated, model: Model, scale: float, edge: int) -> dict[str,
         begun = time.process_time()
         choose_zoom(
             pixels,
-            model.backend,
+            model.looker,
             field=model.bundle.field,
             settings=InferenceSettings(),
             normalisation=model.bundle.normalisation,

@@ -24,6 +24,9 @@ _IN_FAVOUR_OF_1 = {"smaller": 0.02, "larger": 0.03}
 """By how much a smaller or larger zoom must score better than zoom 1; the larger take longer."""
 _HOPELESS = -1.5
 """Where no score is better, none says anything, and the image stays as it is."""
+_SPARSE = 0.04
+"""Where a score does not convince either, axons on less of what was shown (of noise, 1 to 3 %) say nothing: the image
+stays as it is."""
 _AWAY = 0.04
 """An image is likely to be near the resolution that suits it: what each squared octave away from it counts."""
 _STEPS_PER_OCTAVE = 4
@@ -145,6 +148,11 @@ class Search:
         least = _SPECKS * covered[max(scores, key=lambda octave: scores[octave])]
         return {octave: score for octave, score in scores.items() if covered[octave] >= least}
 
+    def _covered(self, octave: float) -> float:
+        """Share of what was shown that is axon at the zoom of an octave."""
+        looks = (self.closer or self.looks).values()
+        return min(looks, key=lambda look: abs(math.log2(look.zoom) - octave)).covered
+
     def refine(self) -> None:
         """Half a step to both sides of the best zoom."""
         scores = self._scored()
@@ -195,7 +203,8 @@ class Search:
         if not scores:
             return 1.0
         best = _likeliest(scores)
-        if scores[best] < _HOPELESS:
+        least = CONVINCING if self._covered(best) < _SPARSE else _HOPELESS
+        if scores[best] < least:
             return 1.0
         if scores.get(0.0, -math.inf) > scores[best] - _margin(best):
             return 1.0

@@ -52,6 +52,11 @@ def bf16_is_native() -> bool:
     return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
+def int8_is_native() -> bool:
+    """Whether OpenVINO counts int8 among what this CPU computes."""
+    return "INT8" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 class OpenVinoBackend:
     """A graph on the CPU, at a precision that is named and never guessed.
 

@@ -19,7 +19,7 @@ from ranvier._zoom_windows import HeldPixels, places, windows
 from ranvier.bundle import Field, embedded
 from ranvier.datasets.phantom import PhantomSettings, draw
 from ranvier.errors import BundleFormatError, SettingsError
-from ranvier.inference import InferenceSettings, load_model, segment, segmenting_notes
+from ranvier.inference import InferenceSettings, load_model, segment, segmenting_notes, zoom_record
 from ranvier.preprocess import GreyStatistics, statistics
 from ranvier.reading import from_array
 from ranvier.streaming.sources import ArraySource, part_of
@@ -65,7 +65,7 @@ def chosen(pixels, model, **more):
     bundle = model.bundle
     return choose_zoom(
         pixels,
-        model.backend,
+        model.looker,
         field=bundle.field,
         settings=InferenceSettings(),
         normalisation=bundle.normalisation,
@@ -230,6 +230,23 @@ def test_a_speck_at_zoom_1_does_not_keep_an_image_there():
     assert search.chosen() == 1
 
 
+def test_few_axons_that_do_not_convince_do_not_choose_a_zoom():
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 90), dtype=np.uint8)
+    plan = Plan((1.0, 4.0), frozenset(), 64, 2, 400_000)
+    search = Search(HeldPixels(pixels), statistics(pixels), None, plan, AXON_PX)
+    doubtful = Look(4.0, 20, 0.6, 0.4, 0.7, AXON_PX, 500_000)
+    search.looks = {1.0: Look(1.0, 0, 0.0, 0.0, 0.99, None, 500_000), 4.0: doubtful}
+    assert -1.5 < doubtful.score(AXON_PX) < -0.75
+    assert doubtful.covered < 0.04
+    assert search.chosen() == 1
+    search.looks[4.0] = dataclasses.replace(doubtful, axons=30)
+    assert search.chosen() == 4
+    convincing = dataclasses.replace(doubtful, closure=0.99, enclosed=0.99, confidence=0.99)
+    search.looks[4.0] = convincing
+    assert convincing.covered < 0.04
+    assert search.chosen() == 4
+
+
 def test_of_two_zooms_that_are_as_good_the_nearer_to_the_image_s_own_is_taken():
     pixels = np.random.default_rng(0).integers(0, 256, (90, 90), dtype=np.uint8)
     plan = Plan((0.125, 0.5, 1.0), frozenset(), 64, 2, 400_000)
@@ -246,13 +263,33 @@ def test_models_without_a_zoom_of_their_own_are_shown_images_as_they_are(phantom
     assert found.provenance["zoom"] == {"asked": "auto", "chosen": 1}
 
 
+def test_every_precision_looks_in_int8_and_takes_the_same_zoom(phantoms, monkeypatch):
+    micrograph = from_array(phantoms[0.5].image.pixels)
+    monkeypatch.setattr("ranvier.inference.int8_is_native", lambda: True)
+    found = [
+        segment(micrograph, load_model(precision=precision)).provenance
+        for precision in ("f32", "int8")
+    ]
+    assert found[0]["backend"]["precision"] == "f32"
+    assert found[0]["zoom"] == found[1]["zoom"]
+    assert found[0]["zoom"]["looked_in"] == "int8"
+    monkeypatch.setattr("ranvier.inference.int8_is_native", lambda: False)
+    assert segment(micrograph, load_model()).provenance["zoom"]["looked_in"] == "f32"
+
+
+def test_no_second_network_is_loaded_for_a_zoom_that_is_given(phantoms):
+    model = load_model()
+    segment(from_array(phantoms[0.5].image.pixels), model, settings=InferenceSettings(zoom=1.0))
+    assert "looker" not in vars(model)
+
+
 def test_the_zoom_of_an_image_that_is_streamed_is_that_in_memory(phantoms, model):
     pixels = phantoms[3].image.pixels
     padded = np.pad(pixels, 7)
     part = part_of(ArraySource(padded), (7, 7, *pixels.shape[::-1]))
     for source in (ArraySource(pixels), part):
         zoom = taken_zoom(source, model, statistics(pixels), InferenceSettings())
-        assert zoom == chosen(pixels, model).as_dict()
+        assert zoom == zoom_record(chosen(pixels, model), model)
     assert zoom["chosen"] < 0.6
     in_memory = segment(from_array(pixels), model)
     assert in_memory.provenance["zoom"] == zoom
@@ -347,9 +384,11 @@ def test_an_image_that_shows_nothing_is_not_looked_at(pixels):
     assert choice.best_score is None
 
 
-@pytest.mark.parametrize("kind", ["noise", "glass", "shading"])
-def test_an_image_unlike_the_training_is_told(model, kind):
-    rng = np.random.default_rng(0)
+@pytest.mark.parametrize(
+    ("kind", "seed"), [("noise", 0), ("noise", 2), ("noise", 3), ("glass", 0), ("shading", 0)]
+)
+def test_an_image_unlike_the_training_is_told(model, kind, seed):
+    rng = np.random.default_rng(seed)
     pixels = {
         "noise": rng.integers(0, 256, (300, 300)),
         "glass": np.clip(rng.normal(230, 3, (300, 300)), 0, 255),

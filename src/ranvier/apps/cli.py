@@ -7,9 +7,9 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,6 +24,9 @@ from ranvier.apps.options import (
 from ranvier.apps.showing import LazyGroup, ProgressBar, failing, show_outcomes
 from ranvier.apps.streaming_options import stream_settings, streaming, with_slides
 from ranvier.errors import RanvierError
+
+if TYPE_CHECKING:
+    from ranvier.inference import Model
 
 _UNSAID = 120
 """Exit code where something that was printed did not arrive, as Python's own."""
@@ -63,13 +66,9 @@ def segment(paths: tuple[str, ...], **chosen: Any) -> int:
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    from ranvier.inference import load_model
-
     with ThreadPoolExecutor(1) as pool:
         # Meanwhile this thread imports what comes after the network.
-        loading = pool.submit(
-            load_model, chosen["model"], precision=chosen["precision"], threads=chosen["threads"]
-        )
+        loading = pool.submit(_loaded, chosen)
         from ranvier.cohort import image_place, run_all
         from ranvier.jobs import Options
         from ranvier.streaming.running import segment_any
@@ -90,6 +89,16 @@ def segment(paths: tuple[str, ...], **chosen: Any) -> int:
 
     outcomes = run_all(found, work, place=image_place(options), path_of=lambda path: path)
     return show_outcomes(outcomes)
+
+
+def _loaded(chosen: Mapping[str, Any]) -> Model:
+    """The model of the options, with who chooses the zoom, if it is to be chosen."""
+    from ranvier.inference import load_model
+
+    model = load_model(chosen["model"], precision=chosen["precision"], threads=chosen["threads"])
+    if chosen["zoom"] == "auto":
+        _ = model.looker
+    return model
 
 
 @cli.command()

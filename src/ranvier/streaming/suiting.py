@@ -7,7 +7,7 @@ from typing import Any
 
 from ranvier._zoom_windows import Pixels
 from ranvier.errors import SettingsError
-from ranvier.inference import Model
+from ranvier.inference import Model, zoom_record
 from ranvier.preprocess import GreyStatistics, zoomed_shape
 from ranvier.tilewise import InferenceSettings
 from ranvier.zooming import Viewer, choose_zoom_of, trained_axon_px
@@ -71,5 +71,6 @@ def taken_zoom(
         return {"asked": settings.zoom, "chosen": settings.zoom}
     bundle = model.bundle
     free = replace(settings, max_zoomed_px=MOST_ZOOMED_PX)
-    viewer = Viewer(model.backend, bundle.field, bundle.normalisation, free)
-    return choose_zoom_of(source, grey, viewer, axon_px=trained_axon_px(bundle.about)).as_dict()
+    viewer = Viewer(model.looker, bundle.field, bundle.normalisation, free)
+    choice = choose_zoom_of(source, grey, viewer, axon_px=trained_axon_px(bundle.about))
+    return zoom_record(choice, model)
