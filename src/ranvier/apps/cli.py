@@ -96,7 +96,7 @@ def _loaded(chosen: Mapping[str, Any]) -> Model:
     from ranvier.inference import load_model
 
     model = load_model(chosen["model"], precision=chosen["precision"], threads=chosen["threads"])
-    if chosen["zoom"] == "auto":
+    if chosen["zoom"] == "auto" and model.sees_windows:
         _ = model.looker
     return model
 
