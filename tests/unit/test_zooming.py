@@ -265,7 +265,7 @@ def test_models_without_a_zoom_of_their_own_are_shown_images_as_they_are(phantom
 
 def test_every_precision_looks_in_int8_and_takes_the_same_zoom(phantoms, monkeypatch):
     micrograph = from_array(phantoms[0.5].image.pixels)
-    monkeypatch.setattr("ranvier.inference.int8_is_native", lambda: True)
+    monkeypatch.setattr("ranvier.inference.int8_is_cheap", lambda: True)
     found = [
         segment(micrograph, load_model(precision=precision)).provenance
         for precision in ("f32", "int8")
@@ -273,7 +273,7 @@ def test_every_precision_looks_in_int8_and_takes_the_same_zoom(phantoms, monkeyp
     assert found[0]["backend"]["precision"] == "f32"
     assert found[0]["zoom"] == found[1]["zoom"]
     assert found[0]["zoom"]["looked_in"] == "int8"
-    monkeypatch.setattr("ranvier.inference.int8_is_native", lambda: False)
+    monkeypatch.setattr("ranvier.inference.int8_is_cheap", lambda: False)
     assert segment(micrograph, load_model()).provenance["zoom"]["looked_in"] == "f32"
 
 

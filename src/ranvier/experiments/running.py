@@ -147,7 +147,7 @@ def _same_plan(home: Path, plan: ModelPlan, recipe: Recipe, budget: str | None) 
                 "this folder holds a training of another plan",
                 where=home,
                 seen=f"another {', '.join(changed)}",
-                fix="Remove the folder to train anew, or choose another -o",
+                fix="Give the experiment that recipe (set = [...]), remove the folder, or choose another -o",
             )
         return
     write_atomically(make_folder(home) / PLAN, (json.dumps(about, indent=1) + "\n").encode())

@@ -41,15 +41,18 @@ class Place:
 
     def notes(self, wanted: TrainingPrecision) -> tuple[str, ...]:
         """What to tell whoever wanted a precision."""
-        kind = self.device.type
         if wanted == "auto":
-            return (f"computing in {self.precision} on {kind}",)
-        if wanted == "bf16" and not computes_bf16(kind):
-            return (
-                f"warning: this {kind} has no instructions for bf16 and takes many times as long as in f32 "
-                "(--set schedule.precision=auto)",
-            )
-        return ()
+            return (f"computing in {self.precision} on {self.device.type}",)
+        return self.warnings(wanted, "--set schedule.precision=auto takes f32")
+
+    def warnings(self, wanted: TrainingPrecision, remedy: str) -> tuple[str, ...]:
+        """What to tell whoever wanted a precision that takes long here."""
+        kind = self.device.type
+        if wanted != "bf16" or computes_bf16(kind):
+            return ()
+        return (
+            f"warning: this {kind} has no instructions for bf16 and takes many times as long as in f32 ({remedy})",
+        )
 
     def wait(self) -> None:
         """Wait for the other processes."""
@@ -95,6 +98,15 @@ def take_place(name: str, precision: TrainingPrecision) -> Place:
         return Place(torch.device(name), computed)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if name == "cuda" else "gloo")
+    all_computed: list[str] = [""] * world
+    dist.all_gather_object(all_computed, computed)
+    if len(set(all_computed)) > 1:
+        raise SettingsError(
+            "the processes would compute in different precisions",
+            where="schedule.precision",
+            seen=", ".join(all_computed),
+            fix="Choose one that all devices compute: --set schedule.precision=f32",
+        )
     local = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", local) if name == "cuda" else torch.device(name)
     return Place(device, computed, dist.get_rank(), world)

@@ -220,6 +220,7 @@ def _member(fold: Fold) -> dict[str, Any]:
         "fold": fold.number,
         "steps": about["step"],
         "seconds": round(about["seconds"]),
+        "computed": about.get("computed"),
         "seed": about["recipe"]["schedule"]["seed"],
         "held_out": listed(fold.split.validation),
         "scores": about["scores"],

@@ -34,7 +34,7 @@ from ranvier.training.sampling import PatchSampler
 from ranvier.training.validation import validate
 
 LAST, BEST = "last.safetensors", "best.safetensors"
-_REMEMBERED = ("step", "seconds", "recipe", "images", "scores", "notes", "begun_from")
+_REMEMBERED = ("step", "seconds", "recipe", "images", "scores", "notes", "begun_from", "computed")
 Report = Callable[[str], None]
 
 
@@ -149,7 +149,7 @@ def _check_same_training(checkpoint: Checkpoint, split: Split, recipe: Recipe, w
             "this training began with another recipe",
             where=where,
             seen=f"other values of {', '.join(changed)}",
-            fix="Go on with its own recipe, or train into another folder",
+            fix="Go on with its own recipe (--set SECTION.KEY=VALUE), or train into another folder",
         )
 
 

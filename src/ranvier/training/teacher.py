@@ -209,6 +209,10 @@ def teach(
         if missing:
             report(f"the teacher looks at {len(missing)} images")
             recipe = recipe_of(checkpoints)
+            for warning in place.warnings(
+                recipe.schedule.precision, "the teacher's recipe asks for it"
+            ):
+                report(warning)
             network = make_ensemble(checkpoints).to(place.device)
             for image, path in missing:
                 pixels = read(image.image, pixel_size=1.0)

@@ -36,7 +36,7 @@ def validate(
     """Dice and IoU by source: whole images, scored one by one and averaged.
 
     A network that was trained on images brought to one width of axons is shown each at the zoom that suits it, which
-    is chosen as users have it chosen; others are shown images as they are.
+    is chosen by the rule that users have it chosen by; others are shown images as they are.
 
     An image without a class, in truth and prediction alike, has no score for it; a source of such images has none.
 
