@@ -281,8 +281,8 @@ def _zoomed(micrograph: Micrograph, model: Model, settings: InferenceSettings) -
 
 
 def zoom_record(choice: ZoomChoice, model: Model) -> dict[str, Any]:
-    """A zoom that was chosen, for run.json: as it says itself, and the precision in which the model looked."""
-    return {**choice.as_dict(), "looked_in": model.looker.description["precision"]}
+    """A zoom that was chosen, for run.json: as it says itself, and the precision in which the model looked (None: not told)."""
+    return {**choice.as_dict(), "looked_in": model.looker.description.get("precision")}
 
 
 def _classical(
