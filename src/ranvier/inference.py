@@ -281,7 +281,7 @@ def _zoomed(micrograph: Micrograph, model: Model, settings: InferenceSettings) -
 
 
 def zoom_record(choice: ZoomChoice, model: Model) -> dict[str, Any]:
-    """A zoom that was chosen, for run.json: as it says itself, and the precision in which the model looked (None: not told)."""
+    """A zoom that was chosen, for run.json, and the precision in which the model looked; None: not told."""
     return {**choice.as_dict(), "looked_in": model.looker.description.get("precision")}
 
 
