@@ -78,7 +78,9 @@ def resampled(pixels: np.ndarray, truth: np.ndarray, scale: float) -> tuple[np.n
 def run(path: Path, model: Model, zoom: Any, folder: Path) -> tuple[np.ndarray, dict, float]:
     """Classes, record and processor seconds of one run of the whole pipeline."""
     options = Options(
-        output=folder, inference=InferenceSettings(zoom=zoom, min_closure=0.0), existing="overwrite"
+        output=folder,
+        inference=InferenceSettings(zoom=zoom, min_closure=0.0, min_confidence=0.0),
+        existing="overwrite",
     )
     begun = time.process_time()
     segment_file(path, model, options)

@@ -1,9 +1,10 @@
-"""Axons that no myelin surrounds: what networks make of nuclei, vessels and fibres without myelin."""
+"""Axons that are not believed: no myelin surrounds them (nuclei, vessels), or the network is not sure of them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,16 +12,112 @@ from numpy.typing import NDArray
 from ranvier.errors import SettingsError
 from ranvier.micrograph import AXON, BACKGROUND, MYELIN
 
-__all__ = ["MIN_CLOSURE", "checked_closure", "contacts", "is_bare", "without_bare_axons"]
+__all__ = [
+    "MIN_CLOSURE",
+    "MIN_CONFIDENCE",
+    "AxonLimits",
+    "LeftOut",
+    "checked_limit",
+    "contacts",
+    "sureness",
+    "without_doubtful_axons",
+]
 
 Classes = NDArray[np.uint8]
 Counts = NDArray[np.float64]
 MIN_CLOSURE = 0.3
-"""For networks that are trained here; see docs/results/log.md for what it is worth on cross-validated images."""
+MIN_CONFIDENCE = 0.65
+"""For networks that are trained here; see docs/results/log.md for what each is worth on cross-validated images."""
 
 
-def checked_closure(value: float | None) -> None:
-    """Make sure that a least closure is a share, or None.
+@dataclass(frozen=True)
+class AxonLimits:
+    """Which axons are believed.
+
+    Attributes
+    ----------
+    closure
+        Least share of myelin in the 4-neighbours outside it that an axon's pixels have, counted once for each pair;
+        what lies beyond the image's edge does not count.
+    confidence
+        Least mean, over an axon's pixels, of the probability that they are axon.
+    """
+
+    closure: float
+    confidence: float
+
+    @property
+    def keep_all(self) -> bool:
+        """Whether no axon is ever left out."""
+        return self.closure <= 0 and self.confidence <= 0
+
+    def is_bare(self, myelin: Counts, background: Counts) -> NDArray[np.bool_]:
+        """Whether each axon has so little myelin around it; one that fills the image has not."""
+        bare: NDArray[np.bool_] = myelin < self.closure * (myelin + background)
+        return bare
+
+    def is_unsure(self, sure: Counts, area: Counts) -> NDArray[np.bool_]:
+        """Whether the network is so little sure of each axon.
+
+        Parameters
+        ----------
+        sure
+            Sum over the axon's pixels of their confidence, times 255.
+        area
+            How many pixels it has.
+        """
+        unsure: NDArray[np.bool_] = sure < self.confidence * 255 * area
+        return unsure
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """How many axons were taken for background.
+
+    Attributes
+    ----------
+    limits
+        Which ones were.
+    bare
+        For hardly any myelin around them.
+    unsure
+        Of the others, for low confidence.
+    """
+
+    limits: AxonLimits
+    bare: int = 0
+    unsure: int = 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user is told."""
+        notes = []
+        if self.bare:
+            what = "with hardly any myelin left out (--min-closure 0 keeps them)"
+            notes.append(f"{self.bare} axon(s) {what}")
+        if self.unsure:
+            what = "that the model is not sure of left out (--min-confidence 0 keeps them)"
+            notes.append(f"{self.unsure} axon(s) {what}")
+        return tuple(notes)
+
+    @property
+    def record(self) -> dict[str, dict[str, float]]:
+        """For run.json."""
+        return {
+            "bare_axons": {"min_closure": self.limits.closure, "left_out": self.bare},
+            "unsure_axons": {"min_confidence": self.limits.confidence, "left_out": self.unsure},
+        }
+
+
+def checked_limit(value: float | None, option: str) -> None:
+    """Make sure that a limit is a share, or None.
+
+    Parameters
+    ----------
+    value
+        The limit.
+    option
+        Its name on the command line.
 
     Raises
     ------
@@ -29,49 +126,77 @@ def checked_closure(value: float | None) -> None:
     """
     if value is not None and not (math.isfinite(value) and 0 <= value <= 1):
         raise SettingsError(
-            "the least closure must be from 0 to 1",
-            where="--min-closure",
+            f"the least {option.removeprefix('--min-')} must be from 0 to 1",
+            where=option,
             seen=value,
             fix="0 keeps every axon",
         )
 
 
-def without_bare_axons(classes: Classes, least: float) -> tuple[Classes, int]:
-    """Take axons that are hardly bordered by myelin for background.
+def without_doubtful_axons(
+    classes: Classes, confidence: Classes | None, limits: AxonLimits
+) -> tuple[Classes, LeftOut]:
+    """Take axons for background that are hardly bordered by myelin, or that the network is not sure of.
 
-    An axon is an 8-connected component of the class. Its *closure* is the share of myelin in the 4-neighbours outside
-    it that its pixels have, counted once for each pair; what lies beyond the image's edge does not count.
+    An axon is an 8-connected component of the class.
 
     Parameters
     ----------
     classes
         uint8, shape (rows, columns): 0 background, 1 myelin, 2 axon.
-    least
-        Closure below which an axon goes.
+    confidence
+        uint8, the same shape: probability of the class that was chosen, times 255; None where that is not known, and
+        none is left out for it.
+    limits
+        Which axons go.
 
     Returns
     -------
     classes
         The same array where nothing goes, otherwise another.
-    count
+    left_out
         How many axons went.
     """
-    if least <= 0:
-        return classes, 0
+    none = LeftOut(limits)
+    if limits.keep_all:
+        return classes, none
     # The model is loaded meanwhile: nothing of this is needed before.
     from ranvier._runs import components, runs_of
 
     runs = runs_of((classes == AXON).view(np.uint8))
     part, count = components(runs, runs.value == 1, diagonal=True)
     if not count:
-        return classes, 0
+        return classes, none
     labels = runs.with_values((part + 1).astype(np.int32)).painted()
-    bare = is_bare(*contacts(classes, labels, count), least)
-    if not bare.any():
-        return classes, 0
+    bare = limits.is_bare(*contacts(classes, labels, count))
+    unsure = np.zeros(count, bool)
+    if confidence is not None and limits.confidence > 0:
+        unsure = limits.is_unsure(*sureness(confidence, labels, count))
+    gone = bare | unsure
+    if not gone.any():
+        return classes, none
     out = classes.copy()
-    out[np.append(False, bare)[labels]] = BACKGROUND
-    return out, int(bare.sum())
+    out[np.append(False, gone)[labels]] = BACKGROUND
+    return out, LeftOut(limits, int(bare.sum()), int((unsure & ~bare).sum()))
+
+
+def sureness(confidence: Classes, labels: NDArray[np.int32], count: int) -> tuple[Counts, Counts]:
+    """Sum of the confidence (times 255) of each axon's pixels, and how many there are.
+
+    Parameters
+    ----------
+    confidence
+        uint8, shape (rows, columns).
+    labels
+        Of axons, from 1; the same shape.
+    count
+        How many there are.
+    """
+    at = np.flatnonzero(labels)
+    ids = labels.ravel()[at] - 1
+    area = np.bincount(ids, minlength=count).astype(np.float64)
+    sure = np.bincount(ids, confidence.ravel()[at].astype(np.float64), minlength=count)
+    return sure.astype(np.float64), area
 
 
 def contacts(
@@ -110,9 +235,3 @@ def _neighbours(
     yield (everything, slice(1, None)), inner[:, :-1]
     yield (slice(1 - above, None), everything), classes[: rows - 1 + above]
     yield (slice(None, rows - 1 + below), everything), classes[1 + above :]
-
-
-def is_bare(myelin: Counts, background: Counts, least: float) -> NDArray[np.bool_]:
-    """Whether each axon has so little myelin around it; one that fills the image has not."""
-    bare: NDArray[np.bool_] = myelin < least * (myelin + background)
-    return bare

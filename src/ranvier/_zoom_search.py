@@ -30,13 +30,11 @@ stays as it is."""
 _AWAY = 0.04
 """An image is likely to be near the resolution that suits it: what each squared octave away from it counts."""
 _STEPS_PER_OCTAVE = 4
-CLOSER = 1.25
-"""Before an image's own resolution is left, it and zooms near the best are shown again, with so much of the budget."""
 _NEAR = 0.75
 """Octaves."""
 _FEW_AXONS = 50
 """So few at the best zoom say little."""
-_MOST_WINDOWS = 16
+_MOST_WINDOWS = 80
 _OF_WHOLE = 0.15
 """Of the budget: the whole image is looked at where that takes no more."""
 _SPECKS = 0.1
@@ -47,16 +45,20 @@ CONVINCING = -0.75
 
 @dataclass(frozen=True)
 class Plan:
-    """Which zooms are tried, which of them on the whole image, and edge and number of windows at the others."""
+    """Which zooms are tried, which of them on the whole image, and edge and number of windows at the others.
+
+    Of ``budget`` pixels that may be shown, and ``closer`` more before an image's own resolution is left.
+    """
 
     zooms: tuple[float, ...]
     whole: frozenset[float]
     edge: int
     count: int
     budget: int
+    closer: int
 
 
-def plan_looks(shape: tuple[int, int], viewer: Viewer, budget: int) -> Plan:
+def plan_looks(shape: tuple[int, int], viewer: Viewer, budget: int, closer: int) -> Plan:
     """The best windows that the budget allows at every zoom and half a step to both sides of one."""
     area = shape[0] * shape[1]
     most = viewer.settings.max_zoomed_px
@@ -71,7 +73,7 @@ def plan_looks(shape: tuple[int, int], viewer: Viewer, budget: int) -> Plan:
         cost = sum(viewer.cost(box, z) if z in whole else window for z in zooms) + 2 * window
         if cost <= budget:
             break
-    return Plan(zooms, whole, edge, count, budget)
+    return Plan(zooms, whole, edge, count, budget, closer)
 
 
 @dataclass(eq=False)
@@ -175,7 +177,7 @@ class Search:
             return
         best = _likeliest(scores)
         zooms = sorted({1.0} | {z for z in self.looks if abs(math.log2(z) - best) <= _NEAR})
-        share = int(self.plan.budget * CLOSER) // len(zooms)
+        share = self.plan.closer // len(zooms)
         self.closer = {zoom: self._closer(zoom, share) for zoom in zooms}
 
     def _in_doubt(self, scores: Mapping[float, float]) -> bool:

@@ -8,7 +8,13 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from ranvier._bare_axons import MIN_CLOSURE, without_bare_axons
+from ranvier._bare_axons import (
+    MIN_CLOSURE,
+    MIN_CONFIDENCE,
+    AxonLimits,
+    LeftOut,
+    without_doubtful_axons,
+)
 from ranvier._classical_settings import as_section
 from ranvier.backends import (
     PRECISIONS,
@@ -223,15 +229,15 @@ def segment(
         )
     else:
         found = _patched(micrograph, model, seen, progress)
-    least = least_closure(model, settings)
-    classes, bare = without_bare_axons(found.classes, least)
+    limits = axon_limits(model, settings)
+    classes, doubtful = without_doubtful_axons(found.classes, found.confidence, limits)
     provenance = {
         **model.description,
         "inference": asdict(settings),
         "zoom": zoom,
-        "bare_axons": {"min_closure": least, "left_out": bare},
+        **doubtful.record,
         "input_sha256": micrograph.sha256,
-        "notes": segmenting_notes(zoom, bare),
+        "notes": segmenting_notes(zoom, doubtful),
     }
     if bundle.patches is not None:
         provenance["window"] = asdict(FAITHFUL if settings.faithful else FAST)
@@ -239,15 +245,20 @@ def segment(
     return Segmentation(classes, micrograph.pixel_size, provenance, found.confidence)
 
 
-def least_closure(model: Model, settings: InferenceSettings) -> float:
-    """Least closure of axons that are kept: what the settings say, or what suits the model."""
-    if settings.min_closure is not None:
-        return settings.min_closure
-    return MIN_CLOSURE if model.sees_windows else 0.0
+def axon_limits(model: Model, settings: InferenceSettings) -> AxonLimits:
+    """Which axons are kept: what the settings say, or what suits the model."""
+    closure, confidence = (MIN_CLOSURE, MIN_CONFIDENCE) if model.sees_windows else (0.0, 0.0)
+    asked = (settings.min_closure, settings.min_confidence)
+    return AxonLimits(
+        *(
+            own if least is None else least
+            for own, least in zip((closure, confidence), asked, strict=True)
+        )
+    )
 
 
-def segmenting_notes(zoom: Mapping[str, Any], bare: int) -> tuple[str, ...]:
-    """What the user is told of a segmentation: the zoom, whether the image is strange, and how many axons went."""
+def segmenting_notes(zoom: Mapping[str, Any], doubtful: LeftOut) -> tuple[str, ...]:
+    """What the user is told of a segmentation: the zoom, whether the image is strange, and which axons went."""
     notes = []
     if zoom["chosen"] != zoom["asked"] and zoom["chosen"] != 1:
         why = (
@@ -258,9 +269,7 @@ def segmenting_notes(zoom: Mapping[str, Any], bare: int) -> tuple[str, ...]:
         notes.append(
             "the image is unlike those that the model was trained on: look at the overlay before you use any number"
         )
-    if bare:
-        notes.append(f"{bare} axon(s) with hardly any myelin left out (--min-closure 0 keeps them)")
-    return tuple(notes)
+    return (*notes, *doubtful.notes)
 
 
 def _zoomed(micrograph: Micrograph, model: Model, settings: InferenceSettings) -> dict[str, Any]:
@@ -299,15 +308,15 @@ def _classical(
     from ranvier.classical import find_fibres
 
     found = find_fibres(micrograph, model.bundle.classical, progress=progress)
-    least, zoom = least_closure(model, settings), {"asked": settings.zoom, "chosen": 1.0}
-    classes, bare = without_bare_axons(found.classes, least)
+    zoom = {"asked": settings.zoom, "chosen": 1.0}
+    classes, doubtful = without_doubtful_axons(found.classes, None, axon_limits(model, settings))
     provenance = {
         **model.description,
         "input_sha256": micrograph.sha256,
         "zoom": zoom,
         "found": {"polarity": found.polarity, "sheath_px": found.sheath_px},
-        "bare_axons": {"min_closure": least, "left_out": bare},
-        "notes": (*found.notes, *segmenting_notes(zoom, bare)),
+        **doubtful.record,
+        "notes": (*found.notes, *segmenting_notes(zoom, doubtful)),
     }
     return Segmentation(classes, micrograph.pixel_size, provenance)
 

@@ -74,7 +74,9 @@ def segment_file(
     ) as early:
         early.masks()
         found = _measured(work, segmentation, nerve, early=early, pixels=micrograph.pixels)
-        seen = {name: segmentation.provenance[name] for name in ("zoom", "bare_axons")}
+        seen = {
+            name: segmentation.provenance[name] for name in ("zoom", "bare_axons", "unsure_axons")
+        }
         summary = {**found.summary, "zoom": seen["zoom"]["chosen"]}
         found = replace(found, summary=summary, seen=seen)
         clock.lap("measuring")

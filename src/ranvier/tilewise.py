@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ranvier._bare_axons import checked_closure
+from ranvier._bare_axons import checked_limit
 from ranvier.backends import Backend
 from ranvier.bundle import NORMALISATION, Field, Normalisation
 from ranvier.errors import SettingsError
@@ -63,6 +63,9 @@ class InferenceSettings:
         Axons of whose border less than this share is myelin are taken for background (nuclei, vessels, fibres without
         myelin); 0 keeps every axon. None: 0.3 for networks trained here, 0 for imported models and for those without
         a network.
+    min_confidence
+        Axons whose pixels' mean probability of being axon is below this are taken for background; 0 keeps every axon.
+        None: 0.65 for networks trained here, else 0.
 
     Raises
     ------
@@ -76,6 +79,7 @@ class InferenceSettings:
     max_zoomed_px: int = 200_000_000
     faithful: bool = False
     min_closure: float | None = None
+    min_confidence: float | None = None
 
     def __post_init__(self) -> None:
         if self.zoom != "auto":
@@ -84,7 +88,8 @@ class InferenceSettings:
             raise SettingsError("views must be 1, 2 or 4", where="--views", seen=self.views)
         if self.max_tile_px < 1:
             raise SettingsError("max_tile_px must be positive", seen=self.max_tile_px)
-        checked_closure(self.min_closure)
+        checked_limit(self.min_closure, "--min-closure")
+        checked_limit(self.min_confidence, "--min-confidence")
 
 
 def checked_zoom(zoom: object) -> float:

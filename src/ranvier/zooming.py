@@ -50,26 +50,34 @@ class ProbeSettings:
         Pixels that the network is shown, padding included, are at most this share of the image's own ...
     least_px, most_px
         ... but not fewer than the one, for small images, nor more than the other, however large the image is.
-        Closer looks may take 1.25 times as many in addition.
+    closer_least_px, closer_most_px
+        Closer looks, before an image's own resolution is left, show as many pixels in addition as the image has, but
+        not fewer than the one nor more than the other.
 
     Raises
     ------
     SettingsError
-        A number is not positive, or ``least_px`` is above ``most_px``.
+        A number is not positive, or a least is above its most.
     """
 
     share: float = 0.25
     least_px: int = 1_000_000
     most_px: int = 2_000_000
+    closer_least_px: int = 2_000_000
+    closer_most_px: int = 6_000_000
 
     def __post_init__(self) -> None:
         good = math.isfinite(self.share) and self.share > 0 and 0 < self.least_px <= self.most_px
-        if not good:
+        if not (good and 0 < self.closer_least_px <= self.closer_most_px):
             raise SettingsError("a look at an image needs a positive number of pixels", seen=self)
 
     def budget(self, shape: tuple[int, int]) -> int:
         """How many pixels may be shown of an image of this shape."""
         return int(min(max(self.share * shape[0] * shape[1], self.least_px), self.most_px))
+
+    def closer(self, shape: tuple[int, int]) -> int:
+        """How many more closer looks may show."""
+        return min(max(shape[0] * shape[1], self.closer_least_px), self.closer_most_px)
 
 
 @dataclass(frozen=True)
@@ -199,7 +207,9 @@ def choose_zoom_of(
     """
     if grey.is_flat:
         return ZoomChoice(1.0, axon_px=axon_px)
-    plan = plan_looks(pixels.shape, viewer, (probe or ProbeSettings()).budget(pixels.shape))
+    probe = probe or ProbeSettings()
+    shape = pixels.shape
+    plan = plan_looks(shape, viewer, probe.budget(shape), probe.closer(shape))
     search = Search(pixels, grey, viewer, plan, axon_px)
     search.climb()
     search.refine()

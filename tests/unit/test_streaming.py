@@ -49,7 +49,9 @@ from ranvier.streaming.sparse import Sparse
 from ranvier.tiling import Box
 
 FIELD = Field(stride=16, receptive_radius=30, minimum=32)
-SMALL_TILES = InferenceSettings(min_closure=0.0, zoom=1.0, views=2, max_tile_px=170 * 170)
+SMALL_TILES = InferenceSettings(
+    min_closure=0.0, min_confidence=0.0, zoom=1.0, views=2, max_tile_px=170 * 170
+)
 EVERYTHING = StreamSettings(
     when="always",
     blank=BlankSettings(skip=False),

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ranvier._bare_axons import AxonLimits, LeftOut
 from ranvier._bundle_contract import check_about
 from ranvier._zoom_looks import AXON_PX, Look, look_of
-from ranvier._zoom_search import CLOSER, Plan, Search
+from ranvier._zoom_search import Plan, Search
 from ranvier._zoom_windows import HeldPixels, places, windows
 from ranvier.bundle import Field, embedded
 from ranvier.datasets.phantom import PhantomSettings, draw
@@ -160,7 +161,7 @@ def test_closer_looks_overrule_a_few_windows():
             return axons, np.zeros((4, 4), np.float32)
 
     pixels = np.random.default_rng(0).integers(0, 256, (900, 900), dtype=np.uint8)
-    plan = Plan((0.5, 1.0, 2.0, 4.0), frozenset(), 64, 2, 400_000)
+    plan = Plan((0.5, 1.0, 2.0, 4.0), frozenset(), 64, 2, 400_000, 500_000)
     search = Search(HeldPixels(pixels), statistics(pixels), Misled(), plan, AXON_PX)
     search.looks = {
         zoom: Look(zoom, 20, good, good, good, AXON_PX, 2)
@@ -182,7 +183,7 @@ def test_zoom_1_is_looked_at_before_it_is_left_though_the_climb_ended_below_it()
             return axons, np.zeros((4, 4), np.float32)
 
     pixels = np.random.default_rng(0).integers(0, 256, (900, 900), dtype=np.uint8)
-    plan = Plan((0.125, 0.25, 1.0), frozenset({1.0}), 64, 2, 400_000)
+    plan = Plan((0.125, 0.25, 1.0), frozenset({1.0}), 64, 2, 400_000, 500_000)
     search = Search(HeldPixels(pixels), statistics(pixels), Viewer(), plan, AXON_PX)
     search.looks = {
         zoom: Look(zoom, 20, good, good, good, AXON_PX, 2)
@@ -205,7 +206,7 @@ def test_few_axons_are_looked_at_closer_before_the_image_stays_as_it_is(axons, g
             return Look(zoom, 200, good, good, good, AXON_PX, len(boxes)), np.zeros((4, 4))
 
     pixels = np.random.default_rng(0).integers(0, 256, (900, 900), dtype=np.uint8)
-    plan = Plan((0.5, 1.0, 1.5), frozenset(), 64, 2, 400_000)
+    plan = Plan((0.5, 1.0, 1.5), frozenset(), 64, 2, 400_000, 500_000)
     search = Search(HeldPixels(pixels), statistics(pixels), Viewer(), plan, AXON_PX)
     search.looks = {
         zoom: Look(zoom, axons, share, share, share, AXON_PX, 2)
@@ -219,7 +220,7 @@ def test_few_axons_are_looked_at_closer_before_the_image_stays_as_it_is(axons, g
 
 def test_a_speck_at_zoom_1_does_not_keep_an_image_there():
     pixels = np.random.default_rng(0).integers(0, 256, (90, 90), dtype=np.uint8)
-    plan = Plan((0.125, 1.0), frozenset(), 64, 2, 400_000)
+    plan = Plan((0.125, 1.0), frozenset(), 64, 2, 400_000, 500_000)
     search = Search(HeldPixels(pixels), statistics(pixels), None, plan, AXON_PX)
     fibres = Look(0.125, 100, 0.97, 0.9, 0.9, AXON_PX, 500_000)
     speck = Look(1.0, 1, 0.9, 0.9, 0.9, AXON_PX, 500_000)
@@ -232,7 +233,7 @@ def test_a_speck_at_zoom_1_does_not_keep_an_image_there():
 
 def test_few_axons_that_do_not_convince_do_not_choose_a_zoom():
     pixels = np.random.default_rng(0).integers(0, 256, (90, 90), dtype=np.uint8)
-    plan = Plan((1.0, 4.0), frozenset(), 64, 2, 400_000)
+    plan = Plan((1.0, 4.0), frozenset(), 64, 2, 400_000, 500_000)
     search = Search(HeldPixels(pixels), statistics(pixels), None, plan, AXON_PX)
     doubtful = Look(4.0, 20, 0.6, 0.4, 0.7, AXON_PX, 500_000)
     search.looks = {1.0: Look(1.0, 0, 0.0, 0.0, 0.99, None, 500_000), 4.0: doubtful}
@@ -249,7 +250,7 @@ def test_few_axons_that_do_not_convince_do_not_choose_a_zoom():
 
 def test_of_two_zooms_that_are_as_good_the_nearer_to_the_image_s_own_is_taken():
     pixels = np.random.default_rng(0).integers(0, 256, (90, 90), dtype=np.uint8)
-    plan = Plan((0.125, 0.5, 1.0), frozenset(), 64, 2, 400_000)
+    plan = Plan((0.125, 0.5, 1.0), frozenset(), 64, 2, 400_000, 500_000)
     search = Search(HeldPixels(pixels), statistics(pixels), None, plan, AXON_PX)
     search.looks = {
         zoom: Look(zoom, 20, good, good, good, AXON_PX, 2)
@@ -293,8 +294,10 @@ def test_the_zoom_of_an_image_that_is_streamed_is_that_in_memory(phantoms, model
     assert zoom["chosen"] < 0.6
     in_memory = segment(from_array(pixels), model)
     assert in_memory.provenance["zoom"] == zoom
-    bare = in_memory.provenance["bare_axons"]["left_out"]
-    assert in_memory.provenance["notes"] == segmenting_notes(zoom, bare)
+    bare, unsure = (in_memory.provenance[f"{kind}_axons"] for kind in ("bare", "unsure"))
+    limits = AxonLimits(bare["min_closure"], unsure["min_confidence"])
+    left_out = LeftOut(limits, bare["left_out"], unsure["left_out"])
+    assert in_memory.provenance["notes"] == segmenting_notes(zoom, left_out)
     given = taken_zoom(part, model, statistics(pixels), InferenceSettings(zoom=0.5))
     assert given == {"asked": 0.5, "chosen": 0.5}
     assert segmenting_notes(given, 0) == ()
@@ -345,10 +348,10 @@ class Endless:
 
 
 def test_of_a_huge_image_little_is_read_and_less_is_shown():
-    image, backend = Endless(), Counting()
+    image, backend, probe = Endless(), Counting(), ProbeSettings()
     viewer = Viewer(backend, FIELD, "image-standardisation", InferenceSettings())
     choice = choose_zoom_of(image, GreyStatistics(100, 100, 0, 200), viewer)
-    assert backend.shown == choice.shown_px <= (1 + CLOSER) * ProbeSettings().most_px
+    assert backend.shown == choice.shown_px <= probe.most_px + probe.closer_most_px
     assert image.read_px < 200_000_000
     assert all(look.zoom**2 * 3e10 <= 200_000_000 or look.zoom == 1 for look in choice.looks)
 
@@ -358,9 +361,15 @@ def test_of_a_huge_image_little_is_read_and_less_is_shown():
 def test_no_more_is_shown_than_the_budget_allows(shape, seed, share):
     pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
     backend = Counting()
-    probe = ProbeSettings(share=share, least_px=60_000, most_px=200_000)
+    probe = ProbeSettings(
+        share=share,
+        least_px=60_000,
+        most_px=200_000,
+        closer_least_px=75_000,
+        closer_most_px=250_000,
+    )
     choice = choose_zoom(pixels, backend, field=FIELD, settings=InferenceSettings(), probe=probe)
-    assert backend.shown == choice.shown_px <= (1 + CLOSER) * probe.budget(shape)
+    assert backend.shown == choice.shown_px <= probe.budget(shape) + probe.closer(shape)
     assert sum(look.shown_px for look in choice.looks) <= probe.budget(shape)
     assert probe.budget(shape) <= max(60_000, share * pixels.size)
     assert 0.05 <= choice.zoom <= 20
@@ -371,7 +380,18 @@ def test_the_budget_of_images_of_any_size():
     assert budget((100, 100)) == 1_000_000
     assert budget((2000, 3000)) == 1_500_000
     assert budget((100_000, 100_000)) == 2_000_000
-    for wrong in ({"share": 0}, {"share": math.nan}, {"least_px": 0}, {"most_px": 10}):
+    closer = ProbeSettings().closer
+    assert closer((100, 100)) == 2_000_000
+    assert closer((2000, 2000)) == 4_000_000
+    assert closer((100_000, 100_000)) == 6_000_000
+    for wrong in (
+        {"share": 0},
+        {"share": math.nan},
+        {"least_px": 0},
+        {"most_px": 10},
+        {"closer_least_px": 0},
+        {"closer_most_px": 10},
+    ):
         with pytest.raises(SettingsError, match="positive number of pixels"):
             ProbeSettings(**wrong)
 

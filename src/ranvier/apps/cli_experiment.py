@@ -75,6 +75,14 @@ _MARK = "experiment.toml"
     metavar="SHARE",
     help="Take axons of whose border less than this share is myelin for background when the models are scored.",
 )
+@click.option(
+    "--min-confidence",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    metavar="P",
+    help="And axons that a model gives a lower probability than this.",
+)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of the scoring.")
 @failing
 def experiment(
@@ -87,6 +95,7 @@ def experiment(
     views: str,
     zoom: float | Literal["auto"],
     min_closure: float,
+    min_confidence: float,
     threads: int | None,
 ) -> int:
     """Run an experiment: train what is missing, score everything on everything, write a page of results.
@@ -118,7 +127,9 @@ def experiment(
     trained = train_missing(planned, material, output, device=device, report=click.echo)
     if not leads():
         return 0
-    inference = InferenceSettings(zoom=zoom, views=int(views), min_closure=min_closure)
+    inference = InferenceSettings(
+        zoom=zoom, views=int(views), min_closure=min_closure, min_confidence=min_confidence
+    )
     settings = JudgeSettings(precision, threads, inference)
     judged = judge(planned, material, trained, output, settings=settings, report=click.echo)
     chosen = {
@@ -126,6 +137,7 @@ def experiment(
         "--views": views if views != "2" else "",
         "--zoom": str(zoom) if zoom != 1 else "",
         "--min-closure": f"{min_closure:g}" if min_closure else "",
+        "--min-confidence": f"{min_confidence:g}" if min_confidence else "",
     }
     command = _command(file, data, chosen, without_missing=without_missing)
     written = write_results(

@@ -181,6 +181,13 @@ _SEEING = [
         "[default: 0.3; 0 for imported models and classical ones]",
     ),
     click.option(
+        "--min-confidence",
+        type=click.FloatRange(0, 1),
+        metavar="P",
+        help="Take axons for background that the model gives a lower probability than this, in the mean over their "
+        "pixels; 0 keeps all. [default: 0.65; 0 for imported models and classical ones]",
+    ),
+    click.option(
         "--faithful/--fast",
         default=False,
         help="Run an imported nnU-Net as nnU-Net itself would, or much faster, which is the default.",
@@ -256,6 +263,7 @@ def inference_settings(chosen: Mapping[str, Any]) -> InferenceSettings:
         views=int(chosen["views"]),
         faithful=chosen["faithful"],
         min_closure=chosen["min_closure"],
+        min_confidence=chosen["min_confidence"],
     )
 
 

@@ -53,7 +53,9 @@ class JudgeSettings:
     precision: Precision = "f32"
     threads: int | None = None
     inference: InferenceSettings = field(
-        default_factory=lambda: InferenceSettings(zoom=1.0, views=2, min_closure=0.0)
+        default_factory=lambda: InferenceSettings(
+            zoom=1.0, views=2, min_closure=0.0, min_confidence=0.0
+        )
     )
 
 
@@ -91,6 +93,8 @@ class Remembering:
         key = f"{self.sha256[:16]}-{settings.precision}-{views}-{shown}"
         if settings.inference.min_closure != 0:
             key += f"-{settings.inference.min_closure}"
+        if settings.inference.min_confidence != 0:
+            key += f"-sure-{settings.inference.min_confidence}"
         self._folder = folder / key
         self._contender: Contender | None = None
 

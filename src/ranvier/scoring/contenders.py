@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ranvier.backends import Precision
 from ranvier.datasets.annotated import Annotated
 from ranvier.errors import MaskError
-from ranvier.inference import InferenceSettings, Model, least_closure, load_model, segment
+from ranvier.inference import InferenceSettings, Model, axon_limits, load_model, segment
 from ranvier.micrograph import AXON, Array, Micrograph
 from ranvier.reading import read
 
@@ -197,12 +197,14 @@ class ModelContender:
     @property
     def about(self) -> Mapping[str, Any]:
         """Model, backend and settings, and the zooms that were chosen so far."""
+        limits = axon_limits(self.model, self.settings)
         return {
             "kind": "model",
             **self.model.description,
             "inference": {
                 **asdict(self.settings),
-                "min_closure": least_closure(self.model, self.settings),
+                "min_closure": limits.closure,
+                "min_confidence": limits.confidence,
             },
             **({"zooms": dict(self.zooms)} if self.zooms else {}),
         }

@@ -11,17 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from ranvier._bare_axons import LeftOut
 from ranvier._mask_files import nerve_beside
 from ranvier._raster import Limits
 from ranvier.errors import OutputError, RanvierError, SettingsError
 from ranvier.exporting import EXPORT_ENDINGS, MASK_LEVELS
-from ranvier.inference import Model, least_closure, segmenting_notes
+from ranvier.inference import Model, axon_limits, segmenting_notes
 from ranvier.jobs import Options, Outcome
 from ranvier.micrograph import Array
 from ranvier.pipeline import _identity, _kept, _settings, segment_file
 from ranvier.provenance import Clock, own_version, versions
 from ranvier.results import OVERLAY, TABLE_ENDINGS, Place, check_room, is_current, stem_of
-from ranvier.streaming.bare_axons import drop_bare_axons
+from ranvier.streaming.bare_axons import drop_doubtful_axons
 from ranvier.streaming.classes import Seen, check_model, classify_streamed
 from ranvier.streaming.disk_table import DiskTable
 from ranvier.streaming.measuring import measure_streamed
@@ -192,8 +193,8 @@ def _streamed(
             blank=job.stream.blank,
             progress=progress,
         )
-        least = least_closure(model, options.inference)
-        bare = drop_bare_axons(classes, least)
+        limits = axon_limits(model, options.inference)
+        doubtful = drop_doubtful_axons(classes, confidence, limits)
         clock.lap("segmenting")
         found = separate_streamed(
             classes,
@@ -216,10 +217,10 @@ def _streamed(
         clock.lap("measuring")
         files, left_out = _files(job, classes, found, table, folder=folder, summary=summary)
         clock.lap("exporting")
-        notes = _notes(job, seen, bare=bare, too_large=too_large, left_out=left_out)
+        notes = _notes(job, seen, doubtful=doubtful, too_large=too_large, left_out=left_out)
         kept = Place(place.folder, place.stem, tuple(files))
         run = _record(job, seen, summary, notes=notes, too_large=too_large, left_out=left_out)
-        run["bare_axons"] = {"min_closure": least, "left_out": bare}
+        run |= doubtful.record
         outputs = publish_files(files, run, place=kept, existing=options.existing)
     size = source.pixel_size
     return Outcome(
@@ -278,7 +279,7 @@ def _files(
 
 
 def _notes(
-    job: _Job, seen: Seen, *, bare: int, too_large: int, left_out: Mapping[str, str]
+    job: _Job, seen: Seen, *, doubtful: LeftOut, too_large: int, left_out: Mapping[str, str]
 ) -> tuple[str, ...]:
     """What the user is told."""
     rows, columns = job.source.shape
@@ -287,7 +288,7 @@ def _notes(
         notes.append(
             f"{seen.blank_windows} blank windows ({seen.blank_share:.1%} of the image) not shown to the network"
         )
-    notes += segmenting_notes(seen.zoom, bare)
+    notes += segmenting_notes(seen.zoom, doubtful)
     factor = overlay_factor(job.source.shape)
     if factor > 1:
         notes.append(f"overlay {factor} times smaller than the image")

@@ -15,6 +15,7 @@ from ranvier.errors import SettingsError
 from ranvier.micrograph import CLASS_NAMES
 from ranvier.training.augment import cut
 from ranvier.training.canvas import Canvas, canvas
+from ranvier.training.drawn import drawings
 from ranvier.training.lessons import Replayed, Taught
 from ranvier.training.looking import base_zoom
 from ranvier.training.nothing import LEARNED, pictures
@@ -58,7 +59,12 @@ class PatchSampler:
         self._weights = with_replay(weights, shares)
         self._image_weights = [image_weights(s, recipe.sampling.images) for s in self._sources]
         self._recipe, self._rng = recipe, rng
-        self._nothing = _nothing(recipe, rng)
+        # Beside the images: what shows no nerve, and what is drawn, each with its share of the patches.
+        beside = (
+            (recipe.sampling.nothing, _nothing(recipe, rng)),
+            (recipe.sampling.drawn, _drawn(recipe)),
+        )
+        self._beside = [(share, pictures) for share, pictures in beside if pictures]
 
     def batch(self) -> tuple[Tensor, Tensor]:
         """Draw a batch: grey (n, 1, rows, columns), channels last, and what to learn.
@@ -86,8 +92,12 @@ class PatchSampler:
     def _image(self) -> Canvas:
         """The image that the next patch is cut from."""
         rng = self._rng
-        if self._nothing and rng.random() < self._recipe.sampling.nothing:
-            return self._nothing[rng.integers(len(self._nothing))]
+        if self._beside:
+            place = rng.random()
+            for share, pictures in self._beside:
+                if place < share:
+                    return pictures[rng.integers(len(pictures))]
+                place -= share
         number = rng.choice(len(self._sources), p=self._weights)
         source = self._sources[number]
         return source[rng.choice(len(source), p=self._image_weights[number])]
@@ -100,6 +110,24 @@ def _nothing(recipe: Recipe, rng: np.random.Generator) -> list[Canvas]:
     return [
         canvas(grey, np.zeros_like(grey), rng, normalisation=recipe.input.scheme)
         for _, grey in pictures(LEARNED)
+    ]
+
+
+def _drawn(recipe: Recipe) -> list[Canvas]:
+    """Drawn micrographs, where the recipe wants any; the same ones for the same seed, whatever the images are."""
+    if not recipe.sampling.drawn:
+        return []
+    rng = np.random.default_rng([recipe.schedule.seed, 1])
+    return [
+        canvas(
+            drawing.image.pixels,
+            drawing.classes,
+            rng,
+            normalisation=recipe.input.scheme,
+            by_class=recipe.sampling.foreground_by_class,
+            base=base_zoom(drawing.classes, recipe.augmentation.axon_px),
+        )
+        for drawing in drawings(rng)
     ]
 
 

@@ -204,6 +204,8 @@ class SamplingSettings:
         every batch are, by that share, and the class is drawn first, among those that the image has.
     nothing
         Share of patches of photographs and stained tissue without nerve (:mod:`ranvier.training.nothing`).
+    drawn
+        Share of patches of drawn micrographs of all looks (:mod:`ranvier.training.drawn`).
     """
 
     sources: Sampling = "root"
@@ -211,6 +213,7 @@ class SamplingSettings:
     foreground: float = 0.5
     foreground_by_class: bool = False
     nothing: float = 0.0
+    drawn: float = 0.0
 
     def __post_init__(self) -> None:
         _choice(self.sources, get_args(Sampling), "sampling.sources")
@@ -218,8 +221,11 @@ class SamplingSettings:
         _require(
             0 <= self.foreground <= 1, "sampling.foreground must be in [0, 1]", self.foreground
         )
-        what = "sampling.nothing must be at least 0 and below 1"
-        _require(0 <= self.nothing < 1, what, self.nothing)
+        for name in ("nothing", "drawn"):
+            what = f"sampling.{name} must be at least 0 and below 1"
+            _require(0 <= getattr(self, name) < 1, what, getattr(self, name))
+        what = "sampling.nothing and sampling.drawn must leave patches for the images"
+        _require(self.nothing + self.drawn < 1, what, self.nothing + self.drawn)
 
 
 @dataclass(frozen=True)
