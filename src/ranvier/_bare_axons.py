@@ -26,7 +26,7 @@ __all__ = [
 Classes = NDArray[np.uint8]
 Counts = NDArray[np.float64]
 MIN_CLOSURE = 0.3
-MIN_CONFIDENCE = 0.65
+MIN_CONFIDENCE = 0.55
 """For networks that are trained here; see docs/results/log.md for what each is worth on cross-validated images."""
 
 

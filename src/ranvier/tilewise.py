@@ -65,7 +65,7 @@ class InferenceSettings:
         a network.
     min_confidence
         Axons whose pixels' mean probability of being axon is below this are taken for background; 0 keeps every axon.
-        None: 0.65 for networks trained here, else 0.
+        None: 0.55 for networks trained here, else 0.
 
     Raises
     ------

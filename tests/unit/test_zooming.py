@@ -300,8 +300,8 @@ def test_the_zoom_of_an_image_that_is_streamed_is_that_in_memory(phantoms, model
     assert in_memory.provenance["notes"] == segmenting_notes(zoom, left_out)
     given = taken_zoom(part, model, statistics(pixels), InferenceSettings(zoom=0.5))
     assert given == {"asked": 0.5, "chosen": 0.5}
-    assert segmenting_notes(given, 0) == ()
-    assert segmenting_notes({"asked": "auto", "chosen": 1.0}, 0) == ()
+    assert segmenting_notes(given, LeftOut(AxonLimits(0, 0))) == ()
+    assert segmenting_notes({"asked": "auto", "chosen": 1.0}, LeftOut(AxonLimits(0, 0))) == ()
 
 
 def test_memory_bounds_no_zoom_of_an_image_that_is_streamed(model):

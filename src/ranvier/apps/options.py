@@ -185,7 +185,7 @@ _SEEING = [
         type=click.FloatRange(0, 1),
         metavar="P",
         help="Take axons for background that the model gives a lower probability than this, in the mean over their "
-        "pixels; 0 keeps all. [default: 0.65; 0 for imported models and classical ones]",
+        "pixels; 0 keeps all. [default: 0.55; 0 for imported models and classical ones]",
     ),
     click.option(
         "--faithful/--fast",
