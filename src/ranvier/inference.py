@@ -309,14 +309,17 @@ def _classical(
 
     found = find_fibres(micrograph, model.bundle.classical, progress=progress)
     zoom = {"asked": settings.zoom, "chosen": 1.0}
-    classes, doubtful = without_doubtful_axons(found.classes, None, axon_limits(model, settings))
+    limits = axon_limits(model, settings)
+    classes, doubtful = without_doubtful_axons(found.classes, None, limits)
+    unknown = "this model has no confidence: --min-confidence leaves none of its axons out"
+    notes = (*found.notes, *((unknown,) if limits.confidence > 0 else ()))
     provenance = {
         **model.description,
         "input_sha256": micrograph.sha256,
         "zoom": zoom,
         "found": {"polarity": found.polarity, "sheath_px": found.sheath_px},
         **doubtful.record,
-        "notes": (*found.notes, *segmenting_notes(zoom, doubtful)),
+        "notes": (*notes, *segmenting_notes(zoom, doubtful)),
     }
     return Segmentation(classes, micrograph.pixel_size, provenance)
 

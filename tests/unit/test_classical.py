@@ -375,6 +375,18 @@ def test_what_means_nothing_without_a_network_is_refused(tem):
         open_bundle("classical").graph("float")
 
 
+def test_a_least_confidence_is_told_to_do_nothing(tem):
+    model = load_model("classical")
+    plain, asked = (
+        segment(tem.image, model, settings=InferenceSettings(min_confidence=least))
+        for least in (None, 0.9)
+    )
+    assert np.array_equal(plain.classes, asked.classes)
+    told = [note for note in asked.provenance["notes"] if note not in plain.provenance["notes"]]
+    assert told == ["this model has no confidence: --min-confidence leaves none of its axons out"]
+    assert asked.provenance["unsure_axons"] == {"min_confidence": 0.9, "left_out": 0}
+
+
 def test_its_scores_are_told_to_be_flattered_where_they_are():
     contender = ModelContender.load("classical")
     assert contender.sha256 == open_bundle("classical").sha256
