@@ -20,7 +20,7 @@ _LEAST_EDGE_PX = 64
 """The image's longer edge at the smallest zoom that is tried."""
 _FALL = 0.5
 """Larger zooms are not tried once the score is so much below the best."""
-_IN_FAVOUR_OF_1 = {"smaller": 0.02, "larger": 0.03}
+_IN_FAVOUR_OF_1 = {"smaller": 0.02, "larger": 0.05}
 """By how much a smaller or larger zoom must score better than zoom 1; the larger take longer."""
 _HOPELESS = -1.5
 """Where no score is better, none says anything, and the image stays as it is."""
@@ -30,6 +30,8 @@ stays as it is."""
 _AWAY = 0.04
 """An image is likely to be near the resolution that suits it: what each squared octave away from it counts."""
 _STEPS_PER_OCTAVE = 4
+_IN_DOUBT = 1.25
+"""So much of the budget closer looks may show where an image would stay as it is, and few axons say otherwise."""
 _NEAR = 0.75
 """Octaves."""
 _FEW_AXONS = 50
@@ -47,7 +49,7 @@ CONVINCING = -0.75
 class Plan:
     """Which zooms are tried, which of them on the whole image, and edge and number of windows at the others.
 
-    Of ``budget`` pixels that may be shown, and ``closer`` more before an image's own resolution is left.
+    Of ``budget`` pixels that may be shown, and ``closer`` more, at most, before an image's own resolution is left.
     """
 
     zooms: tuple[float, ...]
@@ -173,11 +175,17 @@ class Search:
         Also before it is kept, where few axons say that another zoom is better, if not by as much as that takes.
         """
         scores = self._scored()
-        if not scores or (self.chosen() == 1 and not self._in_doubt(scores)):
+        if not scores:
+            return
+        stays = self.chosen() == 1
+        if stays and not self._in_doubt(scores):
             return
         best = _likeliest(scores)
         zooms = sorted({1.0} | {z for z in self.looks if abs(math.log2(z) - best) <= _NEAR})
-        share = self.plan.closer // len(zooms)
+        closer = self.plan.closer
+        if stays:
+            closer = min(closer, int(self.plan.budget * _IN_DOUBT))
+        share = closer // len(zooms)
         self.closer = {zoom: self._closer(zoom, share) for zoom in zooms}
 
     def _in_doubt(self, scores: Mapping[float, float]) -> bool:
