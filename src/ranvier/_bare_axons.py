@@ -51,23 +51,24 @@ class AxonLimits:
         """Whether no axon is ever left out."""
         return self.closure <= 0 and self.confidence <= 0
 
-    def is_bare(self, myelin: Counts, background: Counts) -> NDArray[np.bool_]:
-        """Whether each axon has so little myelin around it; one that fills the image has not."""
-        bare: NDArray[np.bool_] = myelin < self.closure * (myelin + background)
-        return bare
-
-    def is_unsure(self, sure: Counts, area: Counts) -> NDArray[np.bool_]:
-        """Whether the network is so little sure of each axon.
+    def judge(
+        self, myelin: Counts, background: Counts, sure: tuple[Counts, Counts] | None
+    ) -> tuple[NDArray[np.bool_], LeftOut]:
+        """Which axons go, and how many for what. One that fills the image is not bare.
 
         Parameters
         ----------
+        myelin, background
+            Of each axon, from :func:`contacts`.
         sure
-            Sum over the axon's pixels of their confidence, times 255.
-        area
-            How many pixels it has.
+            Of each axon, from :func:`sureness`; None where no confidence is known.
         """
-        unsure: NDArray[np.bool_] = sure < self.confidence * 255 * area
-        return unsure
+        bare = myelin < self.closure * (myelin + background)
+        unsure = np.zeros_like(bare)
+        if sure is not None:
+            total, area = sure
+            unsure = total < self.confidence * 255 * area
+        return bare | unsure, LeftOut(self, int(bare.sum()), int((unsure & ~bare).sum()))
 
 
 @dataclass(frozen=True)
@@ -168,16 +169,13 @@ def without_doubtful_axons(
     if not count:
         return classes, none
     labels = runs.with_values((part + 1).astype(np.int32)).painted()
-    bare = limits.is_bare(*contacts(classes, labels, count))
-    unsure = np.zeros(count, bool)
-    if confidence is not None and limits.confidence > 0:
-        unsure = limits.is_unsure(*sureness(confidence, labels, count))
-    gone = bare | unsure
+    sure = None if confidence is None else sureness(confidence, labels, count)
+    gone, left_out = limits.judge(*contacts(classes, labels, count), sure)
     if not gone.any():
         return classes, none
     out = classes.copy()
     out[np.append(False, gone)[labels]] = BACKGROUND
-    return out, LeftOut(limits, int(bare.sum()), int((unsure & ~bare).sum()))
+    return out, left_out
 
 
 def sureness(confidence: Classes, labels: NDArray[np.int32], count: int) -> tuple[Counts, Counts]:

@@ -248,13 +248,11 @@ def segment(
 def axon_limits(model: Model, settings: InferenceSettings) -> AxonLimits:
     """Which axons are kept: what the settings say, or what suits the model."""
     closure, confidence = (MIN_CLOSURE, MIN_CONFIDENCE) if model.sees_windows else (0.0, 0.0)
-    asked = (settings.min_closure, settings.min_confidence)
-    return AxonLimits(
-        *(
-            own if least is None else least
-            for own, least in zip((closure, confidence), asked, strict=True)
-        )
-    )
+    if settings.min_closure is not None:
+        closure = settings.min_closure
+    if settings.min_confidence is not None:
+        confidence = settings.min_confidence
+    return AxonLimits(closure, confidence)
 
 
 def segmenting_notes(zoom: Mapping[str, Any], doubtful: LeftOut) -> tuple[str, ...]:

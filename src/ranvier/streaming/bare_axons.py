@@ -69,9 +69,7 @@ def drop_doubtful_axons(classes: Plane, confidence: Plane, limits: AxonLimits) -
     myelin, background, sure, area = (
         pieces.total(np.concatenate([c[kind] for c in counted])) for kind in range(4)
     )
-    bare = limits.is_bare(myelin, background)
-    unsure = limits.is_unsure(sure, area)
-    doubtful = bare | unsure
+    doubtful, left_out = limits.judge(myelin, background, (sure, area))
     if not doubtful.any():
         return none
     for index, strip in enumerate(parts):
@@ -83,4 +81,4 @@ def drop_doubtful_axons(classes: Plane, confidence: Plane, limits: AxonLimits) -
             kept[runs.with_values(gone.view(np.uint8)).painted() == 1] = BACKGROUND
             classes.write(strip, kept)
     classes.commit()
-    return LeftOut(limits, int(bare.sum()), int((unsure & ~bare).sum()))
+    return left_out
