@@ -269,6 +269,26 @@ def test_a_student_may_begin_as_its_teacher(folds, tmp_path, monkeypatch):
     assert begun == [None, None, None, *teachers, teachers[0]]
 
 
+def test_a_student_may_begin_with_any_weights_unless_it_is_scored(folds, tmp_path, monkeypatch):
+    begun = []
+
+    def train(split, recipe, folder, **how):
+        begun.append(how["init"])
+        return distilling.TrainingResult(folder / "best.safetensors", {}, 0, 0.0)
+
+    monkeypatch.setattr("ranvier.training.distil.train", train)
+    other = folds[1].checkpoint
+    lesson = Lesson(RECIPE, QUICK, init=other)
+    distil(folds, lesson, tmp_path / "one", report=lambda text: None)
+    assert begun == [other]
+    assert lesson_of(folds, lesson) != lesson_of(folds, Lesson(RECIPE, QUICK))
+    with pytest.raises(SettingsError, match="may know what the folds hold out"):
+        cross_validate(folds, lesson, tmp_path / "each", report=lambda text: None)
+    assert not (tmp_path / "each").exists()
+    with pytest.raises(SettingsError, match="--from-teacher"):
+        Lesson(RECIPE, QUICK, init=other, from_teacher=True)
+
+
 def test_impossible_settings_are_refused():
     for wrong in ({"hard_weight": 1.5}, {"inference": InferenceSettings(zoom=2)}):
         with pytest.raises(SettingsError):

@@ -71,6 +71,12 @@ if TYPE_CHECKING:
     help="Begin with the weights of the teacher's first network, not with fresh ones.",
 )
 @click.option(
+    "--init",
+    type=click.Path(path_type=Path),
+    metavar="FILE|MODEL",
+    help="Begin with the weights of a checkpoint or of a model, e.g. generalist.",
+)
+@click.option(
     "--time-budget", metavar="TIME", help="End after this long, e.g. 30m, each of several students."
 )
 @click.option(
@@ -102,6 +108,7 @@ def distil(
     name: str,
     hard_weight: float,
     from_teacher: bool,
+    init: Path | None,
     time_budget: str | None,
     device: str,
     resume: bool,
@@ -139,6 +146,7 @@ def distil(
         device=device,
         resume=resume,
         from_teacher=from_teacher,
+        init=init,
     )
     if cross_validate:
         _cross_validate(folds, lesson, output)

@@ -28,9 +28,11 @@ from typing import Any
 
 from ranvier.bundle import Bundle
 from ranvier.datasets.folds import Split
+from ranvier.errors import SettingsError
 from ranvier.training.cross_validation import fold_folder
 from ranvier.training.ensemble import Fold, Scores, images_of
 from ranvier.training.export import ExportSettings, listed, product, write_bundle
+from ranvier.training.finetune import beginning
 from ranvier.training.loop import Report, TrainingResult, train
 from ranvier.training.teacher import Lesson, file_hash, teach
 from ranvier.training.temperature import Calibration, tempered
@@ -69,7 +71,9 @@ class Known:
 
 def lesson_of(folds: Sequence[Fold], lesson: Lesson) -> dict[str, Any]:
     """What makes students alike: teachers, recipe and how they are taught, as JSON."""
+    begun = {} if lesson.init is None else {"init": str(lesson.init)}
     return {
+        **begun,
         "teachers": [file_hash(fold.checkpoint) for fold in folds],
         "recipe": lesson.recipe.as_dict(),
         "settings": asdict(lesson.settings),
@@ -103,12 +107,17 @@ def distil(
     ------
     DatasetError, SettingsError
         As for :func:`ranvier.training.loop.train`; or the probabilities in the folder are of other teachers.
+    BundleError
+        The bundle to begin with is missing or cannot be read back.
     """
     images = (*images_of(folds), *lesson.unlabelled)
     checkpoints = [fold.checkpoint for fold in folds]
     learned = teach(images, checkpoints, lesson, folder / TEACHER, report)
     split = Split(learned, (), ("the student itself was scored on nothing that it had not seen",))
-    return _train(split, lesson, folder / STUDENT, checkpoints[0], report=report), split
+    init = checkpoints[0] if lesson.from_teacher else None
+    if lesson.init is not None:
+        init = beginning(lesson.init, split, lesson.recipe, folder)
+    return _train(split, lesson, folder / STUDENT, init, report=report), split
 
 
 def cross_validate(
@@ -135,8 +144,15 @@ def cross_validate(
     Raises
     ------
     DatasetError, SettingsError
-        As for :func:`distil`.
+        As for :func:`distil`; or the lesson begins with weights that may know what is held out.
     """
+    if lesson.init is not None:
+        raise SettingsError(
+            "the weights may know what the folds hold out",
+            where="--init",
+            seen=lesson.init,
+            fix="Begin with fresh weights, or with the teacher's (--from-teacher)",
+        )
     students = []
     for fold in folds:
         report(f"student {fold.number}: taught by network {fold.number} alone")
@@ -144,19 +160,20 @@ def cross_validate(
         images = (*fold.split.train, *lesson.unlabelled)
         learned = teach(images, [fold.checkpoint], lesson, place / TEACHER, report)
         split = replace(fold.split, train=learned)
-        result = _train(split, lesson, place, fold.checkpoint, report=report)
+        init = fold.checkpoint if lesson.from_teacher else None
+        result = _train(split, lesson, place, init, report=report)
         students.append(Fold(fold.number, result.best, split))
     return tuple(students)
 
 
 def _train(
-    split: Split, lesson: Lesson, folder: Path, teacher: Path, *, report: Report
+    split: Split, lesson: Lesson, folder: Path, init: Path | None, *, report: Report
 ) -> TrainingResult:
     return train(
         split,
         lesson.recipe,
         folder,
-        init=teacher if lesson.from_teacher else None,
+        init=init,
         time_budget_s=lesson.time_budget_s,
         resume=lesson.resume,
         device=lesson.device,
@@ -204,6 +221,8 @@ def export_student(
             "unlabelled": listed(lesson.unlabelled),
         },
     }
+    if lesson.init is not None:
+        summary["distilled_from"]["init"] = str(lesson.init)
     if known.calibration is not None:
         summary["calibration"] = known.calibration.as_dict()
         made = replace(made, network=tempered(made.network, known.calibration.temperature))

@@ -76,6 +76,9 @@ class Lesson:
     from_teacher
         Begin with the weights of the teacher's first network, which must have the shape of the recipe's, instead of
         fresh ones.
+    init
+        Or with those of a checkpoint or of a bundle, by name or folder; not for :func:`cross_validate`'s students, who
+        must not know what the folds hold out.
     """
 
     recipe: Recipe
@@ -85,6 +88,16 @@ class Lesson:
     device: str = "auto"
     resume: bool = False
     from_teacher: bool = False
+    init: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.from_teacher and self.init is not None:
+            raise SettingsError(
+                "a student begins with the teacher's weights or with others",
+                where="--init",
+                seen=f"{self.init} and --from-teacher",
+                fix="Give one of the two",
+            )
 
 
 def unlabelled_images(
