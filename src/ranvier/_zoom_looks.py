@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranvier._bare_axons import contacts
+from ranvier._doubtful_axons import contacts
 from ranvier.micrograph import AXON
 
 AXON_PX = 33.0

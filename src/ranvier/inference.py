@@ -8,14 +8,14 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from ranvier._bare_axons import (
+from ranvier._classical_settings import as_section
+from ranvier._doubtful_axons import (
     MIN_CLOSURE,
     MIN_CONFIDENCE,
     AxonLimits,
     LeftOut,
     without_doubtful_axons,
 )
-from ranvier._classical_settings import as_section
 from ranvier.backends import (
     PRECISIONS,
     Backend,

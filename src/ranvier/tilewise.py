@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ranvier._bare_axons import checked_limit
+from ranvier._doubtful_axons import checked_limit
 from ranvier.backends import Backend
 from ranvier.bundle import NORMALISATION, Field, Normalisation
 from ranvier.errors import SettingsError

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ranvier._bare_axons import AxonLimits, LeftOut
 from ranvier._bundle_contract import check_about
+from ranvier._doubtful_axons import AxonLimits, LeftOut
 from ranvier._zoom_looks import AXON_PX, Look, look_of
 from ranvier._zoom_search import Plan, Search
 from ranvier._zoom_windows import HeldPixels, places, windows

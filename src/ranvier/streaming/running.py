@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ranvier._bare_axons import LeftOut
+from ranvier._doubtful_axons import LeftOut
 from ranvier._mask_files import nerve_beside
 from ranvier._raster import Limits
 from ranvier.errors import OutputError, RanvierError, SettingsError
@@ -22,9 +22,9 @@ from ranvier.micrograph import Array
 from ranvier.pipeline import _identity, _kept, _settings, segment_file
 from ranvier.provenance import Clock, own_version, versions
 from ranvier.results import OVERLAY, TABLE_ENDINGS, Place, check_room, is_current, stem_of
-from ranvier.streaming.bare_axons import drop_doubtful_axons
 from ranvier.streaming.classes import Seen, check_model, classify_streamed
 from ranvier.streaming.disk_table import DiskTable
+from ranvier.streaming.doubtful_axons import drop_doubtful_axons
 from ranvier.streaming.measuring import measure_streamed
 from ranvier.streaming.opening import kind_of, open_source
 from ranvier.streaming.planes import Plane

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from ranvier._bare_axons import AxonLimits, LeftOut, without_doubtful_axons
+from ranvier._doubtful_axons import AxonLimits, LeftOut, without_doubtful_axons
 from ranvier.errors import SettingsError
-from ranvier.streaming.bare_axons import drop_doubtful_axons
+from ranvier.streaming.doubtful_axons import drop_doubtful_axons
 from ranvier.streaming.planes import Plane
 from ranvier.tilewise import InferenceSettings
 from ranvier.tiling import Box

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ranvier._bare_axons import AxonLimits, LeftOut, contacts, sureness
+from ranvier._doubtful_axons import AxonLimits, LeftOut, contacts, sureness
 from ranvier._runs import Runs, components, runs_of
 from ranvier.micrograph import AXON, BACKGROUND
 from ranvier.streaming.pieces import find_pieces
@@ -18,7 +18,7 @@ __all__ = ["drop_doubtful_axons"]
 def drop_doubtful_axons(classes: Plane, confidence: Plane, limits: AxonLimits) -> LeftOut:
     """Take axons for background, in place, that are hardly bordered by myelin or that the network is not sure of.
 
-    Those are the very ones that go in memory (:func:`ranvier._bare_axons.without_doubtful_axons`).
+    Those are the very ones that go in memory (:func:`ranvier._doubtful_axons.without_doubtful_axons`).
 
     Parameters
     ----------
