@@ -33,7 +33,7 @@ from ranvier.training.cross_validation import (
 )
 from ranvier.training.distil import cross_validate, distil, export_student, lesson_of
 from ranvier.training.ensemble import Fold, out_of_fold
-from ranvier.training.export import ExportSettings
+from ranvier.training.export import ExportSettings, product, write_bundle
 from ranvier.training.lessons import taught
 from ranvier.training.loss import segmentation_loss, soft_loss, training_loss
 from ranvier.training.monitor import curves_png
@@ -285,6 +285,8 @@ def test_a_student_may_begin_with_any_weights_unless_it_is_scored(folds, tmp_pat
     with pytest.raises(SettingsError, match="may know what the folds hold out"):
         cross_validate(folds, lesson, tmp_path / "each", report=lambda text: None)
     assert not (tmp_path / "each").exists()
+    with pytest.raises(SettingsError, match="may know what the folds hold out"):
+        cross_validate(folds, Lesson(RECIPE, QUICK, teacher=other), tmp_path, report=print)
     with pytest.raises(SettingsError, match="--from-teacher"):
         Lesson(RECIPE, QUICK, init=other, from_teacher=True)
 
@@ -340,6 +342,55 @@ def test_the_command_scores_students_and_then_makes_one(home, blind, tmp_path):
     assert "temperature" in done.output
     assert "Logits are divided by" in (out / "model" / "card.md").read_text()
     assert hashlib.sha256((home / "folds.json").read_bytes()).digest() == before
+
+
+@pytest.mark.slow
+def test_one_network_may_teach_another(home, phantom_data, tmp_path):
+    (tmp_path / "tiny.toml").write_text(TINY)
+    out, recipe = tmp_path / "out", str(tmp_path / "tiny.toml")
+    checkpoint = fold_folder(home, 0) / "best.safetensors"
+    runner = CliRunner()
+
+    def run(teacher, place, *more):
+        command = [
+            str(phantom_data), "--teacher", str(teacher), "--from-teacher", "-o", str(place), "--recipe", recipe,
+            "--no-int8", "--drop-failing", *more,
+        ]  # fmt: skip
+        return runner.invoke(cli_distil.distil, command, catch_exceptions=not more)
+
+    done = run(checkpoint, out)
+    assert done.exit_code == 0, done.output
+    assert "as sure as the teacher on" in done.output
+    about = json.loads((out / "model" / "model.json").read_text())
+    assert about["training"]["validation"] == {}
+    told = about["training"]["distilled_from"]["teachers"]
+    assert told == [
+        {"model": str(checkpoint), "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest()}
+    ]
+    images = read_datasets([phantom_data])
+    assert about["training"]["calibration"]["images"] == len(images)
+    assert sum(map(len, about["training"]["trained_on"].values())) == len(images)
+    assert "as sure as its teacher" in (out / "model" / "card.md").read_text()
+    # A model teaches, too: its scores are told as its own.
+    scored = {"A": {"dice_axon": 0.5, "dice_myelin": 0.5}}
+    model = tmp_path / "model"
+    split_ = dataclasses.replace(split(images, fold=0, folds=3), validation=())
+    made = dataclasses.replace(product(checkpoint, split_), how_scored="Counted by hand.")
+    made.summary["validation"] = scored
+    settings = ExportSettings(int8=False, drop_failing=True, keep_weights=True)
+    write_bundle(made, model, name="old", settings=settings)
+    done = run(model, tmp_path / "again", "--no-calibrate")
+    assert done.exit_code == 0, done.output
+    about = json.loads((tmp_path / "again" / "model" / "model.json").read_text())
+    assert about["training"]["validation"] == scored
+    assert about["how_scored"].endswith("Of the teacher it is said: Counted by hand.")
+    done = runner.invoke(
+        cli_distil.distil,
+        [str(phantom_data), "--teacher", str(model), "-o", str(tmp_path / "x"), "--cross-validate"],
+    )
+    assert isinstance(done.exception, SettingsError)
+    assert "--cross-validate" in str(done.exception)
+    assert not (tmp_path / "x").exists()
 
 
 def test_students_are_not_written_over_teachers_or_other_students(home, folds, tmp_path):

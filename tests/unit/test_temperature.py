@@ -18,7 +18,15 @@ from ranvier.training.checkpoint import Checkpoint, save_checkpoint
 from ranvier.training.ensemble import Fold
 from ranvier.training.network import make_network
 from ranvier.training.recipe import NetworkSettings, Recipe
-from ranvier.training.temperature import LIMITS, Judged, calibrate, judge, reliability, tempered
+from ranvier.training.temperature import (
+    LIMITS,
+    Judged,
+    agree,
+    calibrate,
+    judge,
+    reliability,
+    tempered,
+)
 
 RECIPE = Recipe(network=NetworkSettings(channels=(8, 8)))
 
@@ -124,3 +132,31 @@ def test_networks_are_judged_on_what_they_held_out(phantom_data, tmp_path):
     blank = SimpleNamespace(source="A", name="a", load=lambda: (flat, classes))
     held = dataclasses.replace(folds[0].split, validation=(blank,))
     assert judge([dataclasses.replace(folds[0], split=held)]) == ()
+
+
+def test_a_student_becomes_as_sure_as_its_teacher(phantom_data, tmp_path):
+    images = read_datasets([phantom_data])
+    torch.manual_seed(0)
+    teacher = make_network(RECIPE.network).eval()
+    about = {
+        "step": 1,
+        "seconds": 1.0,
+        "recipe": RECIPE.as_dict(),
+        "scores": {},
+        "begun_from": None,
+    }
+    paths = {}
+    for temperature in (1.0, 0.4):
+        paths[temperature] = tmp_path / f"{temperature}.safetensors"
+        weights = tempered(teacher, temperature).state_dict()
+        save_checkpoint(Checkpoint({}, weights, {}, about), paths[temperature])
+    found = agree(paths[0.4], paths[1.0], images)
+    assert found.temperature == pytest.approx(2.5, rel=0.01)
+    assert found.as_dict() == {
+        "temperature": 2.5,
+        "as_sure_as": "teacher",
+        "images": len(images),
+    } | {"temperature": round(found.temperature, 4)}
+    assert agree(paths[1.0], paths[1.0], images).temperature == pytest.approx(1, rel=0.01)
+    with pytest.raises(SettingsError, match="no image"):
+        agree(paths[1.0], paths[1.0], [])

@@ -22,12 +22,14 @@ from ranvier.training.duration import seconds
 
 if TYPE_CHECKING:
     from ranvier.datasets.annotated import Annotated
+    from ranvier.training.distil import Known
     from ranvier.training.ensemble import Fold
+    from ranvier.training.recipe import Recipe
     from ranvier.training.temperature import Calibration
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR|DATASET")
 @click.option(
     "-o",
     "--output",
@@ -71,6 +73,12 @@ if TYPE_CHECKING:
     help="Begin with the weights of the teacher's first network, not with fresh ones.",
 )
 @click.option(
+    "--teacher",
+    type=click.Path(path_type=Path),
+    metavar="FILE|MODEL",
+    help="One network teaches, a checkpoint or a model, e.g. generalist; all images of DATASET are learned from.",
+)
+@click.option(
     "--init",
     type=click.Path(path_type=Path),
     metavar="FILE|MODEL",
@@ -108,6 +116,7 @@ def distil(
     name: str,
     hard_weight: float,
     from_teacher: bool,
+    teacher: Path | None,
     init: Path | None,
     time_budget: str | None,
     device: str,
@@ -118,9 +127,10 @@ def distil(
 ) -> None:
     """Train one network on what an ensemble knows.
 
-    DIR is from ranvier train --fold each. The student learns the ensemble's probabilities on all images, and on those
-    of --unlabelled; the model is written to OUT/model. It has no score of its own, and gives those of its teachers: run
-    --cross-validate into the same OUT before, and it says how such students do.
+    DIR is from ranvier train --fold each, or, with --teacher, a dataset or an aggregate. The student learns the
+    ensemble's (or the teacher's) probabilities on all images, and on those of --unlabelled; the model is written to
+    OUT/model. It has no score of its own, and gives those of its teachers: run --cross-validate into the same OUT
+    before, and it says how such students do.
     """
     need_pytorch()
     from ranvier.training.cross_validation import known_scores
@@ -133,13 +143,25 @@ def distil(
 
     settings = export_settings(chosen)
     check_export(output / "model", int8=settings.int8)
-    folds, known = teachers(folder)
-    _check_output(output, folds, cross_validate=cross_validate, resume=resume)
+    read = read_recipe(recipe, changes)
+    if teacher is not None and cross_validate:
+        raise SettingsError(
+            "one network knows all images, and no student of it can be scored",
+            where="--cross-validate",
+            seen=f"--teacher {teacher}",
+            fix="Give one of the two",
+        )
+    if teacher is None:
+        folds, known = teachers(folder)
+        _check_output(output, folds, cross_validate=cross_validate, resume=resume)
+    else:
+        _check_output(output, (), cross_validate=False, resume=resume)
+        folds, known = alone(teacher, folder, output, read)
     images, notes = unlabelled_images(_files(unlabelled), known)
     for note in notes:
         click.echo(f"note: {note}")
     lesson = Lesson(
-        recipe=read_recipe(recipe, changes),
+        recipe=read,
         settings=DistilSettings(hard_weight=hard_weight),
         unlabelled=images,
         time_budget_s=None if time_budget is None else seconds(time_budget),
@@ -147,6 +169,7 @@ def distil(
         resume=resume,
         from_teacher=from_teacher,
         init=init,
+        teacher=teacher,
     )
     if cross_validate:
         _cross_validate(folds, lesson, output)
@@ -154,10 +177,13 @@ def distil(
     trained = train_student(folds, lesson, output, report=click.echo)
     if not leads():
         return
-    scores, how = known_scores(output, lesson_of(folds, lesson)), HOW
-    if scores is None:
-        scores, how = out_of_fold(folds), TEACHERS_HOW
-    about = Known(scores, how if scores else "", _calibration(folds) if calibrate else None)
+    if teacher is not None:
+        about = _as_its_teacher(teacher, trained[0].best, folds[0], calibrate=calibrate)
+    else:
+        scores, how = known_scores(output, lesson_of(folds, lesson)), HOW
+        if scores is None:
+            scores, how = out_of_fold(folds), TEACHERS_HOW
+        about = Known(scores, how if scores else "", _calibration(folds) if calibrate else None)
     show_bundle(
         export_student(
             trained,
@@ -169,7 +195,7 @@ def distil(
             known=about,
         )
     )
-    if how == TEACHERS_HOW:
+    if about.how_scored == TEACHERS_HOW:
         click.echo(
             "the scores are those of the teachers; --cross-validate with the same settings makes some of students"
         )
@@ -186,7 +212,7 @@ def _check_output(
         As said.
     """
     from ranvier.training.cross_validation import CROSS_VALIDATION, DEALT, fold_folder
-    from ranvier.training.distil import STUDENT
+    from ranvier.training.distil import STUDENT, TEACHER
 
     if (output / DEALT).exists():
         raise SettingsError(
@@ -199,7 +225,7 @@ def _check_output(
     if cross_validate:
         mine, others = others, mine
     begun = any((output / name).exists() for name in mine)
-    check_place(output, resume=resume or not begun, marks=(*mine, *others))
+    check_place(output, resume=resume or not begun, marks=(*mine, *others, TEACHER))
 
 
 def _calibration(folds: tuple[Fold, ...]) -> Calibration | None:
@@ -217,6 +243,37 @@ def _calibration(folds: tuple[Fold, ...]) -> Calibration | None:
     return found
 
 
+def alone(
+    teacher: Path, dataset: Path, output: Path, recipe: Recipe
+) -> tuple[tuple[Fold, ...], list[Annotated]]:
+    """One network as if it were of a fold that holds nothing out, and every labelled image of the dataset."""
+    from ranvier.training.distil import TEACHER
+    from ranvier.training.ensemble import Fold
+    from ranvier.training.finetune import beginning
+
+    images = images_of([dataset], "all", None)
+    fold = Fold(0, beginning(teacher, images, recipe, output / TEACHER), images)
+    return (fold,), labelled([dataset])
+
+
+def _as_its_teacher(teacher: Path, student: Path, fold: Fold, *, calibrate: bool) -> Known:
+    """The scores of the one teacher, if it is a model, and the temperature that makes its student as sure."""
+    from ranvier.bundle import open_bundle
+    from ranvier.training.distil import TEACHER_HOW, Known
+    from ranvier.training.temperature import agree
+
+    about = {} if teacher.is_file() else open_bundle(teacher).about
+    scores = about.get("training", {}).get("validation") or {}
+    how = TEACHER_HOW + str(about.get("how_scored", "")) if scores else ""
+    if not calibrate:
+        return Known(scores, how)
+    found = agree(student, fold.checkpoint, fold.split.train)
+    click.echo(
+        f"temperature {found.temperature:.3f}, as sure as the teacher on {found.images} images"
+    )
+    return Known(scores, how, found)
+
+
 def _cross_validate(folds: tuple[Fold, ...], lesson: Any, output: Path) -> None:
     from ranvier.training.cross_validation import save_scores
     from ranvier.training.distil import HOW, cross_validate, lesson_of
@@ -231,18 +288,22 @@ def _cross_validate(folds: tuple[Fold, ...], lesson: Any, output: Path) -> None:
 
 def teachers(folder: Path) -> tuple[tuple[Fold, ...], list[Annotated]]:
     """The trained folds, and every labelled image of their datasets, test sets included."""
-    from ranvier.datasets.collection import read_datasets
-    from ranvier.datasets.manifest import is_aggregate, read_aggregate
     from ranvier.training.cross_validation import load_dealt, trained_folds
 
     dealt = load_dealt(folder)
     datasets = list(dealt.datasets)
     splits = {n: images_of(datasets, str(n), dealt.folds, dealt.sources) for n in dealt.trained}
+    return trained_folds(folder, splits), labelled(datasets)
+
+
+def labelled(datasets: list[Path]) -> list[Annotated]:
+    """Every labelled image of datasets, or of an aggregate, test sets included."""
+    from ranvier.datasets.collection import read_datasets
+    from ranvier.datasets.manifest import is_aggregate, read_aggregate
+
     if is_aggregate(datasets[0]):
-        known = [entry.image for entry in read_aggregate(datasets[0]).entries]
-    else:
-        known = list(read_datasets(datasets))
-    return trained_folds(folder, splits), known
+        return [entry.image for entry in read_aggregate(datasets[0]).entries]
+    return list(read_datasets(datasets))
 
 
 def _files(folders: tuple[Path, ...]) -> list[tuple[str, Path]]:

@@ -140,6 +140,14 @@ def _begun(training: Mapping[str, Any]) -> str:
 def _calibrated(calibration: Mapping[str, Any] | None) -> list[str]:
     if calibration is None:
         return []
+    if "as_sure_as" in calibration:
+        return [
+            "",
+            "## Probabilities",
+            "",
+            f"Logits are divided by {calibration['temperature']:g}, which makes the network as sure as its teacher on "
+            f"the {calibration['images']} images that both have learned from.",
+        ]
     before, after = (calibration[f"expected_calibration_error_{n}"] for n in ("before", "after"))
     return [
         "",

@@ -35,7 +35,7 @@ from ranvier.training.export import ExportSettings, listed, product, write_bundl
 from ranvier.training.finetune import beginning
 from ranvier.training.loop import Report, TrainingResult, train
 from ranvier.training.teacher import Lesson, file_hash, teach
-from ranvier.training.temperature import Calibration, tempered
+from ranvier.training.temperature import Agreement, Calibration, tempered
 
 TEACHER = "teacher"
 STUDENT = "student"
@@ -49,6 +49,11 @@ TEACHERS_HOW = (
     "Whole images of held-out subjects, one view, mean over images: scores of the student's teachers, each image by "
     "the one network that did not see its subject. The student of this model was taught by all networks on all images "
     "and has no such score. Which checkpoint of a teacher to keep was chosen on the images that it is scored on."
+)
+
+TEACHER_HOW = (
+    "The teacher's scores, from its own card; the student has none, and learned from all images that the teacher had "
+    "learned from. Of the teacher it is said: "
 )
 
 
@@ -66,7 +71,7 @@ class Known:
 
     scores: Scores = field(default_factory=dict)
     how_scored: str = ""
-    calibration: Calibration | None = None
+    calibration: Calibration | Agreement | None = None
 
 
 def lesson_of(folds: Sequence[Fold], lesson: Lesson) -> dict[str, Any]:
@@ -144,15 +149,16 @@ def cross_validate(
     Raises
     ------
     DatasetError, SettingsError
-        As for :func:`distil`; or the lesson begins with weights that may know what is held out.
+        As for :func:`distil`; or weights that may know what is held out begin or teach.
     """
-    if lesson.init is not None:
-        raise SettingsError(
-            "the weights may know what the folds hold out",
-            where="--init",
-            seen=lesson.init,
-            fix="Begin with fresh weights, or with the teacher's (--from-teacher)",
-        )
+    for option, given in (("--init", lesson.init), ("--teacher", lesson.teacher)):
+        if given is not None:
+            raise SettingsError(
+                "the weights may know what the folds hold out",
+                where=option,
+                seen=given,
+                fix="Let each fold's network teach, and begin with fresh weights or with that (--from-teacher)",
+            )
     students = []
     for fold in folds:
         report(f"student {fold.number}: taught by network {fold.number} alone")
@@ -216,7 +222,11 @@ def export_student(
         **made.summary,
         "validation": known.scores,
         "distilled_from": {
-            "teachers": [{"fold": f.number, "sha256": file_hash(f.checkpoint)} for f in folds],
+            "teachers": [
+                ({"fold": f.number} if lesson.teacher is None else {"model": str(lesson.teacher)})
+                | {"sha256": file_hash(f.checkpoint)}
+                for f in folds
+            ],
             "hard_weight": lesson.settings.hard_weight,
             "unlabelled": listed(lesson.unlabelled),
         },

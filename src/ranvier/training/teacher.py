@@ -79,6 +79,8 @@ class Lesson:
     init
         Or with those of a checkpoint or of a bundle, by name or folder; not for :func:`cross_validate`'s students, who
         must not know what the folds hold out.
+    teacher
+        The one network that teaches, if it is not the networks of folds: a checkpoint or a bundle, as it was asked for.
     """
 
     recipe: Recipe
@@ -89,6 +91,7 @@ class Lesson:
     resume: bool = False
     from_teacher: bool = False
     init: Path | None = None
+    teacher: Path | None = None
 
     def __post_init__(self) -> None:
         if self.from_teacher and self.init is not None:

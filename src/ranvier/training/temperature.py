@@ -12,6 +12,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,9 +32,11 @@ from ranvier.training.recipe import Recipe, recipe_from
 from ranvier.training.validation import ONE_VIEW
 
 __all__ = [
+    "Agreement",
     "Calibration",
     "Judged",
     "Reliability",
+    "agree",
     "calibrate",
     "judge",
     "reliability",
@@ -120,6 +123,30 @@ class Calibration:
         }
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """A temperature that makes a student as sure as its teacher, on images that both know.
+
+    Attributes
+    ----------
+    temperature
+        Logits are to be divided by it.
+    images
+        How many images it was fitted on.
+    """
+
+    temperature: float
+    images: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For model.json."""
+        return {
+            "temperature": round(self.temperature, 4),
+            "as_sure_as": "teacher",
+            "images": self.images,
+        }
+
+
 def judge(folds: Sequence[Fold]) -> tuple[Judged, ...]:
     """What each fold's network says of the images that the fold held out, at the zoom that suits each.
 
@@ -151,15 +178,60 @@ def _judged(image: Annotated, network: nn.Module, recipe: Recipe) -> Judged | No
     zoom = suiting_zoom(micrograph.pixels, backend, recipe, ONE_VIEW)
     shape = zoomed_shape(micrograph.shape, zoom)
     logits = shown_at(micrograph.pixels, shape, backend, recipe, ONE_VIEW)
-    step = max(1, math.floor(math.sqrt(truth.size / _PIXELS)))
+    return Judged(image.source, image.name, _some(logits), _some(truth[None])[:, 0])
+
+
+def _some(planes: NDArray[Any]) -> NDArray[Any]:
+    """Pixels of planes (n, rows, columns), evenly spread: (pixels, n)."""
+    step = max(1, math.floor(math.sqrt(planes[0].size / _PIXELS)))
     start = step // 2
-    seen = logits[:, start::step, start::step].reshape(len(logits), -1).T
-    return Judged(
-        image.source,
-        image.name,
-        np.ascontiguousarray(seen),
-        truth[start::step, start::step].ravel().copy(),
-    )
+    return np.ascontiguousarray(planes[:, start::step, start::step].reshape(len(planes), -1).T)
+
+
+def agree(student: Path, teacher: Path, images: Sequence[Annotated]) -> Agreement:
+    """The temperature at which a student says of images what its teacher says.
+
+    Probabilities of the teacher that mean what they say then do so in its student, too, as far as its surplus of
+    sureness on images that both know is its surplus elsewhere. Least is the cross-entropy of the student's
+    probabilities with the teacher's; each source counts alike, and within it each image. Both look at the zoom that
+    suits the teacher.
+
+    Parameters
+    ----------
+    student, teacher
+        Checkpoints.
+    images
+        With masks or without, at least one that is not of a single grey level.
+
+    Raises
+    ------
+    DatasetError, SettingsError
+        A checkpoint cannot be used, or there is no image.
+    """
+    both = [load_network(path) for path in (teacher, student)]
+    recipes = [recipe_from(trained.about["recipe"], where=student) for _, trained in both]
+    seen: list[Judged] = []
+    likely = []
+    for image in images:
+        pixels = image.load()[0].pixels
+        if statistics(pixels).is_flat:
+            continue
+        backends = [
+            TorchBackend(network, precision=recipe.schedule.precision)
+            for (network, _), recipe in zip(both, recipes, strict=True)
+        ]
+        zoom = suiting_zoom(pixels, backends[0], recipes[0], ONE_VIEW)
+        shape = zoomed_shape((int(pixels.shape[0]), int(pixels.shape[1])), zoom)
+        theirs, mine = (
+            _some(shown_at(pixels, shape, backend, recipe, ONE_VIEW))
+            for backend, recipe in zip(backends, recipes, strict=True)
+        )
+        told = np.exp(theirs - theirs.max(axis=1, keepdims=True), dtype=np.float64)
+        likely.append(told / told.sum(axis=1, keepdims=True))
+        seen.append(Judged(image.source, image.name, mine, theirs.argmax(axis=1).astype(np.uint8)))
+    if not seen:
+        raise SettingsError("no image to compare a student with its teacher on")
+    return Agreement(_fitted(seen, np.concatenate(likely)), len(seen))
 
 
 def calibrate(judged: Sequence[Judged]) -> Calibration:
@@ -175,31 +247,36 @@ def calibrate(judged: Sequence[Judged]) -> Calibration:
     SettingsError
         There is none.
     """
-    from scipy.optimize import minimize_scalar
-
     if not judged:
         raise SettingsError("no held-out image to fit a temperature on")
-    logits = np.concatenate([j.logits for j in judged]).astype(np.float64)
     truth = np.concatenate([j.truth for j in judged])
-    weights = _weights(judged)
-    logits -= logits.max(axis=1, keepdims=True)
-    right = logits[np.arange(len(truth)), truth]
-
-    def loss(log_t: float) -> float:
-        """Mean negative log-likelihood."""
-        t = math.exp(log_t)
-        each = np.log(np.exp(logits / t).sum(axis=1)) - right / t
-        return float(weights @ each)
-
-    low, high = (math.log(t) for t in LIMITS)
-    best = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
-    temperature = math.exp(best.x)
+    temperature = _fitted(judged, np.eye(judged[0].logits.shape[1])[truth])
     return Calibration(
         temperature,
         reliability(judged).error,
         reliability(judged, temperature).error,
         len(judged),
     )
+
+
+def _fitted(judged: Sequence[Judged], likely: NDArray[np.float64]) -> float:
+    """The temperature at which the cross-entropy with probabilities (pixels, classes) is least."""
+    from scipy.optimize import minimize_scalar
+
+    logits = np.concatenate([j.logits for j in judged]).astype(np.float64)
+    weights = _weights(judged)
+    logits -= logits.max(axis=1, keepdims=True)
+    right = (logits * likely).sum(axis=1)
+
+    def loss(log_t: float) -> float:
+        """Mean cross-entropy."""
+        t = math.exp(log_t)
+        each = np.log(np.exp(logits / t).sum(axis=1)) - right / t
+        return float(weights @ each)
+
+    low, high = (math.log(t) for t in LIMITS)
+    best = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-4})
+    return math.exp(best.x)
 
 
 def _weights(judged: Sequence[Judged]) -> NDArray[np.float64]:
