@@ -29,8 +29,10 @@ def test_whatever_is_drawn_can_be_drawn(seed, look):
 
 
 def test_drawings_are_of_all_looks_and_the_same_for_one_seed():
-    first, again = (list(drawings(np.random.default_rng(3), count=4, edge=128)) for _ in range(2))
-    assert [d.settings.look for d in first] == ["TEM", "SEM", "BF", "CARS"]
+    first, again = (list(drawings(np.random.default_rng(3), count=8, edge=128)) for _ in range(2))
+    assert [d.settings.look for d in first[::2]] == ["TEM", "SEM", "BF", "CARS"]
+    assert [d.settings.look for d in first[1::2]] == ["TEM", "SEM", "BF", "CARS"]
+    assert ["at random" in d.image.notes[0] for d in first] == [False, True] * 4
     for one, other in zip(first, again, strict=True):
         assert np.array_equal(one.image.pixels, other.image.pixels)
         assert np.array_equal(one.classes, other.classes)

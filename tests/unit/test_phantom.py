@@ -155,6 +155,31 @@ def test_looks_have_the_contrast_of_their_modality(look: str, myelin_is: int) ->
     assert (size.um, size.source) == (0.1, "phantom")
 
 
+def test_contrast_at_random_is_of_any_polarity_and_changes_nothing_of_the_truth() -> None:
+    seen = []
+    for seed in range(24):
+        settings = replace(DENTED, shape=(96, 112), seed=seed, noise=0.0, blur=0.0)
+        plain, painted, again = (
+            draw(settings),
+            *(draw(settings, random_contrast=True) for _ in "ab"),
+        )
+        assert np.array_equal(painted.image.pixels, again.image.pixels)
+        assert painted.image.pixels.dtype == np.uint8
+        assert painted.colour is None
+        assert np.array_equal(plain.classes, painted.classes)
+        for name, column in plain.truth.items():
+            assert np.array_equal(column, painted.truth[name])
+        grey = [float(np.median(painted.image.pixels[painted.classes == c])) for c in range(3)]
+        seen.append(grey)
+        assert abs(grey[1] - grey[2]) > 8, "a sheath that nobody could tell from its axon"
+        assert painted.image.notes == (f"phantom, contrast at random, seed {seed}",)
+    ground, myelin, axon = np.transpose(seen)
+    assert (myelin < axon).sum() > 5
+    assert (myelin > axon).sum() > 5
+    assert (np.abs(ground - axon) < 30).any()
+    assert (np.abs(ground - axon) > 60).any()
+
+
 def test_bright_field_has_colour_and_its_grey_is_luma() -> None:
     phantom = draw(PhantomSettings.typical("BF", shape=(96, 112)))
     assert phantom.colour is not None

@@ -96,7 +96,7 @@ def render(
         "SEM": _sem,
         "CARS": _cars,
     }
-    return _levels(painters[look](brush, scene, optics)), None
+    return levels(painters[look](brush, scene, optics)), None
 
 
 def _tem(brush: Brush, scene: Scene, optics: Optics) -> Layer:
@@ -104,40 +104,40 @@ def _tem(brush: Brush, scene: Scene, optics: Optics) -> Layer:
     matrix -= 34 * brush.threads(7, 0.8) * brush.patches(18, -0.8)
     matrix -= 22 * brush.threads(4, 0.7) * brush.patches(24, 0.2)
     collagen = brush.patches(22, 0.75)
-    matrix = _mix(matrix, 200 + 16 * brush.cloud(1.1), 0.85 * collagen)
+    matrix = mixed(matrix, 200 + 16 * brush.cloud(1.1), 0.85 * collagen)
     cell = 112 + 20 * brush.cloud(5) + 16 * brush.cloud(1.5) - 14 * brush.patches(6, 0.8)
-    image = _mix(_mix(matrix, cell, scene.body), 62, 0.8 * scene.body_rim)
-    image = _mix(image, 156 + 10 * brush.cloud(2) + 8 * brush.cloud(9), scene.bare)
-    image = _mix(image, 88, 0.75 * scene.bare_rim)
+    image = mixed(mixed(matrix, cell, scene.body), 62, 0.8 * scene.body_rim)
+    image = mixed(image, 156 + 10 * brush.cloud(2) + 8 * brush.cloud(9), scene.bare)
+    image = mixed(image, 88, 0.75 * scene.bare_rim)
     rim = ndimage.gaussian_filter(scene.fibre, 1.6) * (1 - scene.fibre)
     image = image - 45 * rim
     axoplasm = 166 + 11 * scene.tone + 9 * brush.cloud(3) + 9 * brush.cloud(0.9)
     axoplasm += 14 * brush.cloud(14)
-    axoplasm = _mix(axoplasm, 92 + 14 * brush.cloud(1.2), 0.9 * scene.organelles)
+    axoplasm = mixed(axoplasm, 92 + 14 * brush.cloud(1.2), 0.9 * scene.organelles)
     lamellae = np.sin(2 * np.pi * scene.depth * np.maximum(1, np.round(scene.thickness / 3.0)))
     myelin = 50 + 6 * scene.tone + 11 * lamellae + 6 * brush.cloud(1.5) + 8 * brush.cloud(10)
-    image = _fibres(image, myelin + 55 * _splits(brush, scene), axoplasm, scene)
-    image = _blurred(image, optics) * brush.field(0.10)
+    image = _fibres(image, myelin + 55 * split_sheaths(brush, scene), axoplasm, scene)
+    image = blurred(image, optics) * brush.field(0.10)
     stain = brush.patches(5, 3.6 - 1.2 * optics.debris, 0.05) if optics.debris else 0.0
-    return _noisy(brush, _mix(image, 12, stain), optics)
+    return noisy(brush, mixed(image, 12, stain), optics)
 
 
 def _sem(brush: Brush, scene: Scene, optics: Optics) -> Layer:
     matrix = 112 + 12 * brush.cloud(24) + 14 * brush.cloud(5) + 9 * brush.cloud(1.6)
     matrix += 44 * brush.threads(5, 0.9) * brush.patches(9, -0.2)
-    matrix = _mix(matrix, 42, 0.9 * brush.patches(5, 1.55) * brush.patches(20, -0.2))
+    matrix = mixed(matrix, 42, 0.9 * brush.patches(5, 1.55) * brush.patches(20, -0.2))
     cell = 104 + 7 * brush.cloud(6) + 5 * brush.cloud(2)
-    image = _mix(_mix(matrix, cell, scene.body), 84, 0.4 * scene.body_rim)
-    image = _mix(image, 98 + 8 * brush.cloud(3), scene.bare)
-    image = _mix(image, 138, 0.6 * scene.bare_rim)
+    image = mixed(mixed(matrix, cell, scene.body), 84, 0.4 * scene.body_rim)
+    image = mixed(image, 98 + 8 * brush.cloud(3), scene.bare)
+    image = mixed(image, 138, 0.6 * scene.bare_rim)
     axoplasm = 72 + 11 * scene.tone + 7 * brush.cloud(3) + 5 * brush.cloud(1)
-    axoplasm = _mix(axoplasm, 118 + 10 * brush.cloud(1.5), 0.55 * scene.organelles)
+    axoplasm = mixed(axoplasm, 118 + 10 * brush.cloud(1.5), 0.55 * scene.organelles)
     myelin = 190 + 5 * scene.tone + 11 * brush.cloud(1.6) + 8 * brush.cloud(12)
-    myelin -= 34 * _splits(brush, scene)
+    myelin -= 34 * split_sheaths(brush, scene)
     image = _fibres(image, myelin, axoplasm, scene)
-    image = _blurred(image, optics) * brush.field(0.07)
+    image = blurred(image, optics) * brush.field(0.07)
     dirt = brush.patches(3, 4.2 - 1.2 * optics.debris, 0.05) if optics.debris else 0.0
-    return _noisy(brush, _mix(image, 235, dirt), optics)
+    return noisy(brush, mixed(image, 235, dirt), optics)
 
 
 def _bright_field(brush: Brush, scene: Scene, optics: Optics) -> NDArray[np.uint8]:
@@ -145,11 +145,11 @@ def _bright_field(brush: Brush, scene: Scene, optics: Optics) -> NDArray[np.uint
     ground = np.clip(0.14 + 0.025 * brush.cloud(24) + 0.025 * brush.cloud(4), 0.02, None)
     ground += 0.10 * brush.threads(6, 1.2) * brush.patches(16, -0.2)
     nuclei = 0.2 * (1 + 0.25 * brush.cloud(3)) * scene.body
-    ground = _mix(ground, 0.16, 0.8 * scene.body)
-    ground = _mix(ground, 0.05, 0.6 * scene.bare) + 0.10 * scene.bare_rim
+    ground = mixed(ground, 0.16, 0.8 * scene.body)
+    ground = mixed(ground, 0.05, 0.6 * scene.bare) + 0.10 * scene.bare_rim
     axoplasm = np.clip(0.035 + 0.012 * scene.tone + 0.01 * brush.cloud(6), 0.0, None)
     axoplasm += 0.07 * scene.organelles
-    myelin = 0.40 + 0.02 * scene.tone + 0.025 * brush.cloud(4) - 0.10 * _splits(brush, scene)
+    myelin = 0.40 + 0.02 * scene.tone + 0.025 * brush.cloud(4) - 0.10 * split_sheaths(brush, scene)
     sheath = scene.fibre * (1 - scene.axon)
     blue = np.clip(_fibres(ground, 0.0 * myelin, axoplasm, scene), 0, None)
     violet = np.clip(myelin, 0, None) * sheath + np.clip(nuclei, 0, None) * (1 - scene.fibre)
@@ -159,8 +159,8 @@ def _bright_field(brush: Brush, scene: Scene, optics: Optics) -> NDArray[np.uint
     planes = []
     for light, azure, toluidine in zip(_CREAM, _AZURE, _TOLUIDINE, strict=True):
         plane = light * 10.0 ** -(azure * blue + toluidine * violet)
-        plane = _blurred(plane.astype(np.float32), optics) * field
-        planes.append(_levels(_noisy(brush, plane, optics)))
+        plane = blurred(plane.astype(np.float32), optics) * field
+        planes.append(levels(noisy(brush, plane, optics)))
     return np.stack(planes, axis=-1)
 
 
@@ -168,15 +168,15 @@ def _cars(brush: Brush, scene: Scene, optics: Optics) -> Layer:
     """Signal of lipids; brightness follows the angle of the sheath to the light's polarisation."""
     matrix = np.clip(34 + 7 * brush.cloud(18) + 5 * brush.cloud(3), 4, None)
     matrix += 22 * brush.threads(14, 1.2) * brush.patches(20, 0.6)
-    image = _mix(matrix, 52 + 5 * brush.cloud(4), 0.7 * scene.body)
-    image = _mix(image, 27, 0.5 * scene.bare) + 10 * scene.bare_rim
+    image = mixed(matrix, 52 + 5 * brush.cloud(4), 0.7 * scene.body)
+    image = mixed(image, 27, 0.5 * scene.bare) + 10 * scene.bare_rim
     axoplasm = np.clip(24 + 3 * scene.tone + 3 * brush.cloud(4), 3, None)
     polarised = 1.0 + 0.16 * np.cos(2 * (scene.bearing - float(brush.rng.uniform(0, np.pi))))
     myelin = (176 + 13 * scene.tone + 9 * brush.cloud(5)) * polarised
     image = _fibres(image, myelin, axoplasm, scene)
     if optics.debris:
-        image = _mix(image, 225, brush.patches(2.2, 4.4 - 1.2 * optics.debris, 0.1))
-    image = _blurred(image, optics) * brush.field(0.14)
+        image = mixed(image, 225, brush.patches(2.2, 4.4 - 1.2 * optics.debris, 0.1))
+    image = blurred(image, optics) * brush.field(0.14)
     if optics.noise < TRACE:
         return image
     photons = 128.0 / optics.noise**2
@@ -185,31 +185,31 @@ def _cars(brush: Brush, scene: Scene, optics: Optics) -> Layer:
 
 
 def _fibres(ground: Layer, myelin: Layer, axoplasm: Layer, scene: Scene) -> Layer:
-    return _mix(_mix(ground, myelin, scene.fibre), axoplasm, scene.axon)
+    return mixed(mixed(ground, myelin, scene.fibre), axoplasm, scene.axon)
 
 
-def _splits(brush: Brush, scene: Scene) -> Layer:
+def split_sheaths(brush: Brush, scene: Scene) -> Layer:
     """Clefts along some sheaths (loosened lamellae), in [0, 1]."""
     along = np.exp(-(((scene.depth - 0.45) * scene.thickness / 0.9) ** 2))
     return np.asarray(along * brush.patches(9, 0.9) * (scene.thickness > 4), dtype=np.float32)
 
 
-def _mix(under: Layer | float, over: Layer | float, cover: Layer | float) -> Layer:
+def mixed(under: Layer | float, over: Layer | float, cover: Layer | float) -> Layer:
     return np.asarray(under + (over - under) * cover, dtype=np.float32)
 
 
-def _blurred(image: Layer, optics: Optics) -> Layer:
+def blurred(image: Layer, optics: Optics) -> Layer:
     return (
         np.asarray(ndimage.gaussian_filter(image, optics.blur)) if optics.blur >= TRACE else image
     )
 
 
-def _noisy(brush: Brush, image: Layer, optics: Optics) -> Layer:
+def noisy(brush: Brush, image: Layer, optics: Optics) -> Layer:
     """Noise of a detector: variance partly constant, partly in proportion to the signal."""
     spread = optics.noise * np.sqrt(0.5 + 0.5 * np.clip(image, 0, 255) / 128.0)
     grain = brush.rng.standard_normal(image.shape, dtype=np.float32)
     return np.asarray(image + spread * grain, dtype=np.float32)
 
 
-def _levels(image: Layer) -> NDArray[np.uint8]:
+def levels(image: Layer) -> NDArray[np.uint8]:
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)

@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranvier.calibration import PixelSize
+from ranvier.datasets._contrast import any_contrast
 from ranvier.datasets._looks import Look, Optics, render
 from ranvier.datasets._outlines import Fibre, Packing
 from ranvier.datasets._phantom_settings import NARROWEST_PX, DiameterLaw, PhantomSettings
@@ -97,13 +98,16 @@ class Phantom:
         return float(np.count_nonzero(self.fibres) / self.fibres.size)
 
 
-def draw(settings: PhantomSettings) -> Phantom:
+def draw(settings: PhantomSettings, *, random_contrast: bool = False) -> Phantom:
     """Draw a phantom.
 
     Parameters
     ----------
     settings
         What to draw. The same settings give the same bytes.
+    random_contrast
+        Paint every kind of tissue at a grey level and with a grain of its own, at random, instead of as the look has
+        them. The truth is the same.
 
     Returns
     -------
@@ -124,12 +128,17 @@ def draw(settings: PhantomSettings) -> Phantom:
     bare, bodies = pack_between(rngs[1], packing, settings, direction, count)
     scene = lay(rngs[2], settings.shape, fibres=fibres, bare=bare, bodies=bodies)
     optics = Optics(settings.noise, settings.blur, settings.debris)
-    grey, colour = render(rngs[2], scene, look=settings.look, optics=optics)
+    colour = None
+    if random_contrast:
+        grey, kind = any_contrast(rngs[2], scene, optics), "contrast at random"
+    else:
+        grey, colour = render(rngs[2], scene, look=settings.look, optics=optics)
+        kind = f"look {settings.look}"
     image = Micrograph(
         grey,
         PixelSize(float(settings.pixel_size_um), "phantom"),
         sha256=hashlib.sha256(f"uint8 {grey.shape}\n".encode() + grey.tobytes()).hexdigest(),
-        notes=(f"phantom, look {settings.look}, seed {settings.seed}",),
+        notes=(f"phantom, {kind}, seed {settings.seed}",),
     )
     truth = _table(fibres, axon_labels, fibre_labels, settings.pixel_size_um)
     return Phantom(settings, image, classes, axon_labels, fibre_labels, truth, colour)

@@ -1,7 +1,8 @@
 """Drawn micrographs to learn from beside real ones: looks, fibres and sheaths of which there are no real labels.
 
 Each is a phantom (:mod:`ranvier.datasets.phantom`), in turn of TEM, SEM, bright field and CARS, whose fibres, tissue
-and optics are drawn at random from ranges that are wider than those of any one tissue. Their truth is exact.
+and optics are drawn at random from ranges that are wider than those of any one tissue. Every second one is of no look
+that there is: its grey levels and textures are random, too. Their truth is exact.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ranvier.datasets.phantom import Look, Phantom, PhantomSettings, draw
 
 __all__ = ["COUNT", "drawings", "varied"]
 
-COUNT = 48
+COUNT = 64
 _EDGE = 512
 _LOOKS: tuple[Look, ...] = get_args(Look)
 _NARROWEST_PX = 6.0
@@ -71,7 +72,7 @@ def varied(
 def drawings(
     rng: np.random.Generator, *, count: int = COUNT, edge: int = _EDGE
 ) -> Iterator[Phantom]:
-    """Draw phantoms of all looks in turn, half a second each.
+    """Draw phantoms of all looks in turn, every second one at random contrast; half a second each.
 
     Parameters
     ----------
@@ -83,8 +84,9 @@ def drawings(
         Rows and columns of each.
     """
     for number in range(count):
-        look = _LOOKS[number % len(_LOOKS)]
-        yield draw(varied(look, rng, edge=edge, seed=_FIRST_SEED + int(rng.integers(1 << 30))))
+        look = _LOOKS[number // 2 % len(_LOOKS)]
+        settings = varied(look, rng, edge=edge, seed=_FIRST_SEED + int(rng.integers(1 << 30)))
+        yield draw(settings, random_contrast=number % 2 == 1)
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
