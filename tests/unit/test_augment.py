@@ -185,37 +185,7 @@ def test_polarity_turns_the_grey_and_not_the_labels(source):
     assert float(torch.corrcoef(both)[0, 1]) < -0.99
 
 
-def test_random_convolutions_change_the_look_and_neither_place_nor_labels(source):
-    whole, _ = source
-    shown = [
-        cut(
-            whole, patch=(64, 64), foreground=0, rng=np.random.default_rng(seed),
-            settings=dataclasses.replace(PLAIN, random_convolution=share),
-        )
-        for seed in range(12)
-        for share in (0.0, 1.0)
-    ]  # fmt: skip
-    alike = []
-    for (plain, labels), (changed, same) in zip(shown[::2], shown[1::2], strict=True):
-        assert torch.equal(labels, same)
-        assert torch.isfinite(changed).all()
-        assert float(changed.mean()) == pytest.approx(float(plain.mean()), abs=1e-4)
-        assert float(changed.std()) == pytest.approx(float(plain.std()), rel=1e-3)
-        alike.append(float(torch.corrcoef(torch.stack((plain.ravel(), changed.ravel())))[0, 1]))
-    assert not any(
-        torch.equal(plain[0], changed[0])
-        for plain, changed in zip(shown[::2], shown[1::2], strict=True)
-    )
-    # Some keep the look, some turn it round or show little but edges: all is there.
-    assert min(alike) < 0.6
-    assert max(alike) > 0.95
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [AugmentationSettings(), AugmentationSettings(random_convolution=1), NNUNET],
-    ids=["randomised", "convolved", "nnunet"],
-)
+@pytest.mark.parametrize("settings", [AugmentationSettings(), NNUNET], ids=lambda s: s.scheme)
 def test_any_patch_is_finite_in_scale_and_repeatable(source, settings):
     for seed in range(20):
         (grey, labels), again = (

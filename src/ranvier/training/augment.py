@@ -16,10 +16,6 @@ from ranvier.training.augment_nnunet import cut_as_nnunet
 from ranvier.training.canvas import Canvas
 from ranvier.training.settings import AugmentationSettings
 
-_LAYERS = 4
-_PLANES = 2
-"""Of the random convolutions."""
-
 
 def cut(
     source: Canvas,
@@ -122,8 +118,6 @@ def _relook(
     gamma = _log_uniform(settings.gamma, rng)
     unit, sample = (t.clamp(0, 1) ** gamma for t in (unit, sample))
     out = (unit - sample.mean()) / sample.std().clamp_min(1e-3)
-    if settings.random_convolution > 0 and rng.random() < settings.random_convolution:
-        out = _convolved(out, rng)
     size = (int(out.shape[2]), int(out.shape[3]))
     if settings.bias_field > 0:
         coarse = _normal((1, 1, 4, 4), rng) * (settings.bias_field * rng.random() / 2)
@@ -134,24 +128,6 @@ def _relook(
     if rng.random() < settings.noise_share:
         out = out + _noise(size, rng) * rng.uniform(*settings.noise)
     return out
-
-
-def _convolved(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """A patch mixed at random with what random convolutions make of it, mean and deviation kept."""
-    mean, deviation = image.mean(), image.std().clamp_min(1e-3)
-    planes = image
-    for layer in range(_LAYERS):
-        wide = 1 if layer == _LAYERS - 1 else _PLANES
-        edge = (1, 3)[int(rng.integers(2))]
-        weights = _normal((wide, int(planes.shape[1]), edge, edge), rng)
-        padded = nnf.pad(planes, (edge // 2,) * 4, mode="reflect")
-        planes = nnf.conv2d(padded, weights, _normal((wide,), rng))
-        if wide > 1:
-            planes = nnf.leaky_relu(planes)
-    made = (planes - planes.mean()) / planes.std().clamp_min(1e-3)
-    share = rng.random()
-    mixed = share * made + (1 - share) * (image - mean) / deviation
-    return (mixed - mixed.mean()) / mixed.std().clamp_min(1e-3) * deviation + mean
 
 
 def _noise(size: tuple[int, int], rng: np.random.Generator) -> Tensor:

@@ -255,11 +255,6 @@ class AugmentationSettings:
     blur, noise
         Ranges of the Gaussian blur's sigma (pixels) and of the noise's (standard deviations of the image), each
         applied to a share ``blur_share`` and ``noise_share`` of the patches.
-    random_convolution
-        Share of patches that are shown through a small network of random convolutions, so that no grey level and
-        no grain is a sign of a class, after Xu et al., "Robust and generalizable visual representation learning via
-        random convolutions", ICLR 2021, and Ouyang et al., "Causality-inspired single-source domain generalization
-        for medical image segmentation", IEEE Trans. Med. Imaging 42 (2023).
     """
 
     scheme: Scheme = "randomised"
@@ -277,7 +272,6 @@ class AugmentationSettings:
     noise: Range = (0.0, 0.35)
     noise_share: float = 0.5
     bias_field: float = 0.5
-    random_convolution: float = 0.0
 
     def __post_init__(self) -> None:
         _choice(self.scheme, get_args(Scheme), "augmentation.scheme")
@@ -286,7 +280,7 @@ class AugmentationSettings:
             least = 0.0 if name in ("blur", "noise") else 0.01
             what = f"augmentation.{name} must be [low, high], low >= {least:g}"
             _require(least <= low <= high, what, (low, high))
-        for name in ("invert", "blur_share", "noise_share", "random_convolution"):
+        for name in ("invert", "blur_share", "noise_share"):
             value = getattr(self, name)
             _require(0 <= value <= 1, f"augmentation.{name} must be in [0, 1]", value)
         what = "augmentation.axon_px must be 0, or from 4 to 1000 pixels"
