@@ -353,12 +353,12 @@ def test_one_network_may_teach_another(home, phantom_data, tmp_path):
 
     def run(teacher, place, *more):
         command = [
-            str(phantom_data), "--teacher", str(teacher), "--from-teacher", "-o", str(place), "--recipe", recipe,
-            "--no-int8", "--drop-failing", *more,
+            str(phantom_data), "--teacher", str(teacher), "-o", str(place), "--recipe", recipe, "--no-int8",
+            "--drop-failing", *more,
         ]  # fmt: skip
-        return runner.invoke(cli_distil.distil, command, catch_exceptions=not more)
+        return runner.invoke(cli_distil.distil, command, catch_exceptions=False)
 
-    done = run(checkpoint, out)
+    done = run(checkpoint, out, "--from-teacher")
     assert done.exit_code == 0, done.output
     assert "as sure as the teacher on" in done.output
     about = json.loads((out / "model" / "model.json").read_text())
@@ -382,6 +382,8 @@ def test_one_network_may_teach_another(home, phantom_data, tmp_path):
     done = run(model, tmp_path / "again", "--no-calibrate")
     assert done.exit_code == 0, done.output
     about = json.loads((tmp_path / "again" / "model" / "model.json").read_text())
+    told = about["training"]["distilled_from"]["teachers"]
+    assert told[0]["trained_on"] == sorted(f"{a.source}/{a.name}" for a in split_.train)
     assert about["training"]["validation"] == scored
     assert about["how_scored"].endswith("Of the teacher it is said: Counted by hand.")
     done = runner.invoke(

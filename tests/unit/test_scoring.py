@@ -184,6 +184,13 @@ def test_who_was_trained_on_what(name, source, seen):
     assert not trained.chose(entry("a"))
 
 
+def test_what_a_teacher_was_trained_on_is_known_to_its_student():
+    taught = {"teachers": [{"fold": 0}, {"model": "old", "trained_on": ["S/told", 3]}]}
+    trained = Trained.of_bundle({"training": {**ABOUT["training"], "distilled_from": taught}})
+    assert trained.seen(entry("told")) == "yes"
+    assert trained.seen(entry("new")) == "no"
+
+
 @pytest.mark.parametrize(
     "about",
     [

@@ -67,7 +67,7 @@ class Trained:
 
     @classmethod
     def of_bundle(cls, about: Mapping[str, Any]) -> Trained:
-        """What a model.json says, of the training and of those that it began with."""
+        """What a model.json says, of the training, of those that it began with, and of a teacher's."""
         training = _mapping(about.get("training"))
         images, chosen_on = _listed(training, "trained_on"), _listed(training, "validated_on")
         complete = bool(images)
@@ -79,6 +79,9 @@ class Trained:
             chosen_on |= named["validation"]
             complete &= bool(named["train"])
             earlier = _mapping(earlier.get("begun_from"))
+        teachers = _mapping(training.get("distilled_from")).get("teachers")
+        for teacher in teachers if isinstance(teachers, list) else ():
+            images |= _strings(_mapping(teacher).get("trained_on"))
         return cls(
             frozenset(map(_whole, images)),
             frozenset(_strings(training.get("trained_on_sha256"))),

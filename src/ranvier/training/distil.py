@@ -21,7 +21,7 @@ that other images show other animals is for the user to know.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from typing import Any
 from ranvier.bundle import Bundle
 from ranvier.datasets.folds import Split
 from ranvier.errors import SettingsError
+from ranvier.training.checkpoint import load_checkpoint
 from ranvier.training.cross_validation import fold_folder
 from ranvier.training.ensemble import Fold, Scores, images_of
 from ranvier.training.export import ExportSettings, listed, product, write_bundle
@@ -52,8 +53,8 @@ TEACHERS_HOW = (
 )
 
 TEACHER_HOW = (
-    "The teacher's scores, from its own card; the student has none, and learned from all images that the teacher had "
-    "learned from. Of the teacher it is said: "
+    "The teacher's scores, from its own card; the student learned from all images that it was given and has none. Of "
+    "the teacher it is said: "
 )
 
 
@@ -187,6 +188,16 @@ def _train(
     )
 
 
+def known_to(about: Mapping[str, Any]) -> set[str]:
+    """Images, as source/name, that a checkpoint's network and those that it began with were trained on."""
+    images: set[str] = set()
+    earlier: Mapping[str, Any] | None = about
+    while earlier:
+        images |= set((earlier.get("images") or {}).get("train") or ())
+        earlier = earlier.get("begun_from")
+    return images
+
+
 def export_student(
     trained: tuple[TrainingResult, Split],
     lesson: Lesson,
@@ -233,6 +244,10 @@ def export_student(
     }
     if lesson.init is not None:
         summary["distilled_from"]["init"] = str(lesson.init)
+    if lesson.teacher is not None and not lesson.from_teacher:
+        # What a network begins with tells its images itself; what only teaches it does not.
+        for told, fold in zip(summary["distilled_from"]["teachers"], folds, strict=True):
+            told["trained_on"] = sorted(known_to(load_checkpoint(fold.checkpoint).about))
     if known.calibration is not None:
         summary["calibration"] = known.calibration.as_dict()
         made = replace(made, network=tempered(made.network, known.calibration.temperature))

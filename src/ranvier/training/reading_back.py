@@ -104,6 +104,7 @@ def _about(bundle: Bundle, recipe: Recipe) -> dict[str, Any]:
         sources = training.get(key) or {}
         return [f"{source}/{name}" for source, names in sources.items() for name in names]
 
+    earlier = training.get("begun_from")
     return {
         "step": training.get("steps"),
         "seconds": training.get("seconds"),
@@ -111,7 +112,7 @@ def _about(bundle: Bundle, recipe: Recipe) -> dict[str, Any]:
         "images": {"train": listed("trained_on"), "validation": listed("validated_on")},
         "scores": training.get("validation") or {},
         "notes": f"read back from the model {bundle.name}, {bundle.sha256}",
-    }
+    } | ({"begun_from": earlier} if earlier else {})
 
 
 def _convolutions(bundle: Bundle) -> list[Pair]:
