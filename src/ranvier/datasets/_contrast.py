@@ -10,9 +10,18 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from ranvier.datasets._looks import Brush, Optics, blurred, levels, mixed, noisy, split_sheaths
+from ranvier.datasets._looks import (
+    Brush,
+    Optics,
+    blurred,
+    fibre_rim,
+    levels,
+    mixed,
+    noisy,
+    split_sheaths,
+    with_fibres,
+)
 from ranvier.datasets._scene import Layer, Scene
 
 _FROM_AXON = 35.0
@@ -43,11 +52,11 @@ def any_contrast(rng: np.random.Generator, scene: Scene, optics: Optics) -> NDAr
     """
     brush = Brush(rng, scene.shape)
     myelin = rng.choice((rng.uniform(15, 110), rng.uniform(130, 240)))
-    axon = _apart(rng, (myelin, _FROM_AXON))
-    ground = _apart(rng, (myelin, _FROM_GROUND))
+    axon = _apart(rng, myelin, _FROM_AXON)
+    ground = _apart(rng, myelin, _FROM_GROUND)
     if rng.random() < _EXTREME:
         while (ground - myelin) * (axon - myelin) < 0:
-            ground = _apart(rng, (myelin, _FROM_GROUND))
+            ground = _apart(rng, myelin, _FROM_GROUND)
     if rng.random() < _AS_AXON:
         ground = axon + rng.normal(0, 10)
     image = ground + _grain(brush)
@@ -61,13 +70,12 @@ def any_contrast(rng: np.random.Generator, scene: Scene, optics: Optics) -> NDAr
     image = mixed(image, rng.uniform(0, 255), rng.uniform(0, 0.8) * scene.body_rim)
     image = mixed(image, axon + rng.normal(0, 20) + _grain(brush), scene.bare)
     image = mixed(image, rng.uniform(0, 255), rng.uniform(0, 0.8) * scene.bare_rim)
-    rim = ndimage.gaussian_filter(scene.fibre, 1.6) * (1 - scene.fibre)
-    image = image + rng.normal(0, 25) * rim
+    image = image + rng.normal(0, 25) * fibre_rim(scene)
     axoplasm = axon + rng.normal(0, 12) * scene.tone + _grain(brush)
     axoplasm = mixed(axoplasm, rng.uniform(0, 255), rng.uniform(0, 0.8) * scene.organelles)
     sheath = myelin + rng.normal(0, 7) * scene.tone + _grain(brush)
     sheath = mixed(sheath, axon, rng.uniform(0, 0.6) * split_sheaths(brush, scene))
-    image = mixed(mixed(image, sheath, scene.fibre), axoplasm, scene.axon)
+    image = with_fibres(image, sheath, axoplasm, scene)
     image = blurred(np.asarray(image, np.float32), optics) * brush.field(rng.uniform(0, 0.15))
     if optics.debris:
         specks = brush.patches(3, 4.0 - 1.2 * optics.debris, 0.05)
@@ -75,9 +83,8 @@ def any_contrast(rng: np.random.Generator, scene: Scene, optics: Optics) -> NDAr
     return levels(noisy(brush, image, optics))
 
 
-def _apart(rng: np.random.Generator, other: tuple[float, float]) -> float:
-    """A grey level that is so far from another one."""
-    level, least = other
+def _apart(rng: np.random.Generator, level: float, least: float) -> float:
+    """A grey level that is at least so far from another one."""
     while abs((drawn := rng.uniform(5, 250)) - level) < least:
         pass
     return float(drawn)

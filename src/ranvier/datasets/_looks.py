@@ -109,14 +109,13 @@ def _tem(brush: Brush, scene: Scene, optics: Optics) -> Layer:
     image = mixed(mixed(matrix, cell, scene.body), 62, 0.8 * scene.body_rim)
     image = mixed(image, 156 + 10 * brush.cloud(2) + 8 * brush.cloud(9), scene.bare)
     image = mixed(image, 88, 0.75 * scene.bare_rim)
-    rim = ndimage.gaussian_filter(scene.fibre, 1.6) * (1 - scene.fibre)
-    image = image - 45 * rim
+    image = image - 45 * fibre_rim(scene)
     axoplasm = 166 + 11 * scene.tone + 9 * brush.cloud(3) + 9 * brush.cloud(0.9)
     axoplasm += 14 * brush.cloud(14)
     axoplasm = mixed(axoplasm, 92 + 14 * brush.cloud(1.2), 0.9 * scene.organelles)
     lamellae = np.sin(2 * np.pi * scene.depth * np.maximum(1, np.round(scene.thickness / 3.0)))
     myelin = 50 + 6 * scene.tone + 11 * lamellae + 6 * brush.cloud(1.5) + 8 * brush.cloud(10)
-    image = _fibres(image, myelin + 55 * split_sheaths(brush, scene), axoplasm, scene)
+    image = with_fibres(image, myelin + 55 * split_sheaths(brush, scene), axoplasm, scene)
     image = blurred(image, optics) * brush.field(0.10)
     stain = brush.patches(5, 3.6 - 1.2 * optics.debris, 0.05) if optics.debris else 0.0
     return noisy(brush, mixed(image, 12, stain), optics)
@@ -134,7 +133,7 @@ def _sem(brush: Brush, scene: Scene, optics: Optics) -> Layer:
     axoplasm = mixed(axoplasm, 118 + 10 * brush.cloud(1.5), 0.55 * scene.organelles)
     myelin = 190 + 5 * scene.tone + 11 * brush.cloud(1.6) + 8 * brush.cloud(12)
     myelin -= 34 * split_sheaths(brush, scene)
-    image = _fibres(image, myelin, axoplasm, scene)
+    image = with_fibres(image, myelin, axoplasm, scene)
     image = blurred(image, optics) * brush.field(0.07)
     dirt = brush.patches(3, 4.2 - 1.2 * optics.debris, 0.05) if optics.debris else 0.0
     return noisy(brush, mixed(image, 235, dirt), optics)
@@ -151,7 +150,7 @@ def _bright_field(brush: Brush, scene: Scene, optics: Optics) -> NDArray[np.uint
     axoplasm += 0.07 * scene.organelles
     myelin = 0.40 + 0.02 * scene.tone + 0.025 * brush.cloud(4) - 0.10 * split_sheaths(brush, scene)
     sheath = scene.fibre * (1 - scene.axon)
-    blue = np.clip(_fibres(ground, 0.0 * myelin, axoplasm, scene), 0, None)
+    blue = np.clip(with_fibres(ground, 0.0 * myelin, axoplasm, scene), 0, None)
     violet = np.clip(myelin, 0, None) * sheath + np.clip(nuclei, 0, None) * (1 - scene.fibre)
     if optics.debris:
         violet = violet + 0.6 * brush.patches(3, 3.9 - 1.0 * optics.debris, 0.1)
@@ -173,7 +172,7 @@ def _cars(brush: Brush, scene: Scene, optics: Optics) -> Layer:
     axoplasm = np.clip(24 + 3 * scene.tone + 3 * brush.cloud(4), 3, None)
     polarised = 1.0 + 0.16 * np.cos(2 * (scene.bearing - float(brush.rng.uniform(0, np.pi))))
     myelin = (176 + 13 * scene.tone + 9 * brush.cloud(5)) * polarised
-    image = _fibres(image, myelin, axoplasm, scene)
+    image = with_fibres(image, myelin, axoplasm, scene)
     if optics.debris:
         image = mixed(image, 225, brush.patches(2.2, 4.4 - 1.2 * optics.debris, 0.1))
     image = blurred(image, optics) * brush.field(0.14)
@@ -184,7 +183,12 @@ def _cars(brush: Brush, scene: Scene, optics: Optics) -> Layer:
     return np.asarray(counts / photons, dtype=np.float32)
 
 
-def _fibres(ground: Layer, myelin: Layer, axoplasm: Layer, scene: Scene) -> Layer:
+def fibre_rim(scene: Scene) -> Layer:
+    """What borders on fibres from outside, falling off within a few pixels, in [0, 1]."""
+    return np.asarray(ndimage.gaussian_filter(scene.fibre, 1.6) * (1 - scene.fibre))
+
+
+def with_fibres(ground: Layer, myelin: Layer, axoplasm: Layer, scene: Scene) -> Layer:
     return mixed(mixed(ground, myelin, scene.fibre), axoplasm, scene.axon)
 
 

@@ -51,7 +51,7 @@ def cut(
     """
     if settings.scheme == "nnunet":
         return cut_as_nnunet(source, patch=patch, foreground=foreground, by_class=by_class, rng=rng)
-    zoom = source.base * _log_uniform(settings.zoom, rng)
+    zoom = source.base * log_uniform(settings.zoom, rng)
     stretch = math.exp(rng.uniform(-1, 1) * math.log(settings.anisotropy))
     angle = rng.uniform(0, 2 * math.pi) if settings.rotate else 0.0
     mirror = -1.0 if settings.flip and rng.random() < 0.5 else 1.0
@@ -115,14 +115,14 @@ def _relook(
     unit, sample = ((t - low) / span for t in (grey, probe))
     if rng.random() < settings.invert:
         unit, sample = 1 - unit, 1 - sample
-    gamma = _log_uniform(settings.gamma, rng)
+    gamma = log_uniform(settings.gamma, rng)
     unit, sample = (t.clamp(0, 1) ** gamma for t in (unit, sample))
     out = (unit - sample.mean()) / sample.std().clamp_min(1e-3)
     size = (int(out.shape[2]), int(out.shape[3]))
     if settings.bias_field > 0:
         coarse = _normal((1, 1, 4, 4), rng) * (settings.bias_field * rng.random() / 2)
         out = out + nnf.interpolate(coarse, size=size, mode="bicubic", align_corners=True)
-    out = out * _log_uniform(settings.contrast, rng) + rng.uniform(-1, 1) * settings.brightness
+    out = out * log_uniform(settings.contrast, rng) + rng.uniform(-1, 1) * settings.brightness
     if rng.random() < settings.blur_share:
         out = _blurred(out, rng.uniform(*settings.blur))
     if rng.random() < settings.noise_share:
@@ -153,6 +153,7 @@ def _normal(shape: tuple[int, ...], rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
 
 
-def _log_uniform(limits: tuple[float, float], rng: np.random.Generator) -> float:
+def log_uniform(limits: tuple[float, float], rng: np.random.Generator) -> float:
+    """A number from a range, evenly in its logarithm."""
     low, high = limits
     return float(math.exp(rng.uniform(math.log(low), math.log(high))))

@@ -7,13 +7,13 @@ that there is: its grey levels and textures are random, too. Their truth is exac
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any, get_args
 
 import numpy as np
 
 from ranvier.datasets.phantom import Look, Phantom, PhantomSettings, draw
+from ranvier.training.augment import log_uniform
 
 __all__ = ["COUNT", "drawings", "varied"]
 
@@ -44,8 +44,8 @@ def varied(
     seed
         The phantom's own.
     """
-    mean_um = _log_uniform(rng, 1.0, 4.0)
-    pixel_um = mean_um / _log_uniform(rng, 18.0, 45.0)
+    mean_um = log_uniform((1.0, 4.0), rng)
+    pixel_um = mean_um / log_uniform((18.0, 45.0), rng)
     changes: dict[str, Any] = {
         "pixel_size_um": pixel_um,
         "diameter_law": ("gamma", "log-normal")[int(rng.integers(2))],
@@ -61,7 +61,7 @@ def varied(
         "alignment": rng.uniform(0.0, 1.0),
         "touching_share": rng.uniform(0.3, 1.0),
         "debris": rng.uniform(0.0, 0.9),
-        "noise": _log_uniform(rng, 2.0, 20.0),
+        "noise": log_uniform((2.0, 20.0), rng),
         "blur": rng.uniform(0.4, 1.6),
     }
     if look != "CARS":
@@ -87,7 +87,3 @@ def drawings(
         look = _LOOKS[number // 2 % len(_LOOKS)]
         settings = varied(look, rng, edge=edge, seed=_FIRST_SEED + int(rng.integers(1 << 30)))
         yield draw(settings, random_contrast=number % 2 == 1)
-
-
-def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    return math.exp(rng.uniform(math.log(low), math.log(high)))
