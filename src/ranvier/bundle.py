@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,7 @@ __all__ = [
     "Field",
     "Normalisation",
     "embedded",
+    "lineage",
     "open_bundle",
     "seal",
 ]
@@ -232,6 +233,19 @@ def open_bundle(name: str | Path = DEFAULT_MODEL) -> Bundle:
         patches=patch_plan(about["patchwise"], path) if "patchwise" in about else None,
         classical=classical_settings(about["classical"], path) if "classical" in about else None,
     )
+
+
+def lineage(training: object) -> Iterator[Mapping[str, Any]]:
+    """What is said of a training, and of each that it began with (``begun_from``), the latest first.
+
+    Parameters
+    ----------
+    training
+        Of a checkpoint, or ``begun_from`` of a model.json; nothing is yielded for what is no mapping, or empty.
+    """
+    while isinstance(training, Mapping) and training:
+        yield training
+        training = training.get("begun_from")
 
 
 def _verified(folder: Path, name: str, facts: Mapping[str, Any]) -> bytes:

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 from ranvier.datasets.collection import read_datasets
 from ranvier.datasets.folds import split
 from ranvier.errors import SettingsError
+from ranvier.training.agreement import agree
 from ranvier.training.checkpoint import Checkpoint, save_checkpoint
 from ranvier.training.ensemble import Fold
 from ranvier.training.network import make_network
@@ -21,7 +22,6 @@ from ranvier.training.recipe import NetworkSettings, Recipe
 from ranvier.training.temperature import (
     LIMITS,
     Judged,
-    agree,
     calibrate,
     judge,
     reliability,
@@ -29,6 +29,19 @@ from ranvier.training.temperature import (
 )
 
 RECIPE = Recipe(network=NetworkSettings(channels=(8, 8)))
+
+
+def saved(network, path):
+    """A checkpoint of a network that learned nothing."""
+    about = {
+        "step": 1,
+        "seconds": 1.0,
+        "recipe": RECIPE.as_dict(),
+        "scores": {},
+        "begun_from": None,
+    }
+    save_checkpoint(Checkpoint({}, network.state_dict(), {}, about), path)
+    return path
 
 
 def judged(temperature, *, pixels=40_000, seed=0, source="A", name="a"):
@@ -107,16 +120,7 @@ def test_networks_are_judged_on_what_they_held_out(phantom_data, tmp_path):
     folds = []
     for k in range(2):
         torch.manual_seed(k)
-        weights = make_network(RECIPE.network).state_dict()
-        about = {
-            "step": 1,
-            "seconds": 1.0,
-            "recipe": RECIPE.as_dict(),
-            "scores": {},
-            "begun_from": None,
-        }
-        path = tmp_path / f"{k}.safetensors"
-        save_checkpoint(Checkpoint({}, weights, {}, about), path)
+        path = saved(make_network(RECIPE.network), tmp_path / f"{k}.safetensors")
         folds.append(Fold(k, path, split(data, fold=k, folds=3)))
     found = judge(folds)
     assert [(j.source, j.name) for j in found] == [
@@ -138,18 +142,10 @@ def test_a_student_becomes_as_sure_as_its_teacher(phantom_data, tmp_path):
     images = read_datasets([phantom_data])
     torch.manual_seed(0)
     teacher = make_network(RECIPE.network).eval()
-    about = {
-        "step": 1,
-        "seconds": 1.0,
-        "recipe": RECIPE.as_dict(),
-        "scores": {},
-        "begun_from": None,
-    }
     paths = {}
     for temperature in (1.0, 0.4):
-        paths[temperature] = tmp_path / f"{temperature}.safetensors"
-        weights = tempered(teacher, temperature).state_dict()
-        save_checkpoint(Checkpoint({}, weights, {}, about), paths[temperature])
+        place = tmp_path / f"{temperature}.safetensors"
+        paths[temperature] = saved(tempered(teacher, temperature), place)
     found = agree(paths[0.4], paths[1.0], images)
     assert found.temperature == pytest.approx(2.5, rel=0.01)
     assert found.as_dict() == {

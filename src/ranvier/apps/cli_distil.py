@@ -259,8 +259,8 @@ def alone(
 def _as_its_teacher(teacher: Path, student: Path, fold: Fold, *, calibrate: bool) -> Known:
     """The scores of the one teacher, if it is a model, and the temperature that makes its student as sure."""
     from ranvier.bundle import open_bundle
+    from ranvier.training.agreement import agree
     from ranvier.training.distil import TEACHER_HOW, Known
-    from ranvier.training.temperature import agree
 
     about = {} if teacher.is_file() else open_bundle(teacher).about
     scores = about.get("training", {}).get("validation") or {}

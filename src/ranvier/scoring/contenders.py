@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ranvier.backends import Precision
+from ranvier.bundle import lineage
 from ranvier.datasets.annotated import Annotated
 from ranvier.errors import MaskError
 from ranvier.inference import InferenceSettings, Model, axon_limits, load_model, segment
@@ -71,14 +72,12 @@ class Trained:
         training = _mapping(about.get("training"))
         images, chosen_on = _listed(training, "trained_on"), _listed(training, "validated_on")
         complete = bool(images)
-        earlier = _mapping(training.get("begun_from"))
-        while earlier:
+        for earlier in lineage(training.get("begun_from")):
             parts = _mapping(earlier.get("images"))
             named = {part: _strings(parts.get(part)) for part in ("train", "validation")}
             images |= named["train"]
             chosen_on |= named["validation"]
             complete &= bool(named["train"])
-            earlier = _mapping(earlier.get("begun_from"))
         teachers = _mapping(training.get("distilled_from")).get("teachers")
         for teacher in teachers if isinstance(teachers, list) else ():
             images |= _strings(_mapping(teacher).get("trained_on"))

@@ -26,9 +26,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ranvier.bundle import Bundle
+from ranvier.bundle import Bundle, lineage
 from ranvier.datasets.folds import Split
 from ranvier.errors import SettingsError
+from ranvier.training.agreement import Agreement
 from ranvier.training.checkpoint import load_checkpoint
 from ranvier.training.cross_validation import fold_folder
 from ranvier.training.ensemble import Fold, Scores, images_of
@@ -36,7 +37,7 @@ from ranvier.training.export import ExportSettings, listed, product, write_bundl
 from ranvier.training.finetune import beginning
 from ranvier.training.loop import Report, TrainingResult, train
 from ranvier.training.teacher import Lesson, file_hash, teach
-from ranvier.training.temperature import Agreement, Calibration, tempered
+from ranvier.training.temperature import Calibration, tempered
 
 TEACHER = "teacher"
 STUDENT = "student"
@@ -188,14 +189,10 @@ def _train(
     )
 
 
-def known_to(about: Mapping[str, Any]) -> set[str]:
+def _known_to(about: Mapping[str, Any]) -> set[str]:
     """Images, as source/name, that a checkpoint's network and those that it began with were trained on."""
-    images: set[str] = set()
-    earlier: Mapping[str, Any] | None = about
-    while earlier:
-        images |= set((earlier.get("images") or {}).get("train") or ())
-        earlier = earlier.get("begun_from")
-    return images
+    parts = [each.get("images") or {} for each in lineage(about)]
+    return {image for part in parts for image in part.get("train") or ()}
 
 
 def export_student(
@@ -247,7 +244,7 @@ def export_student(
     if lesson.teacher is not None and not lesson.from_teacher:
         # What a network begins with tells its images itself; what only teaches it does not.
         for told, fold in zip(summary["distilled_from"]["teachers"], folds, strict=True):
-            told["trained_on"] = sorted(known_to(load_checkpoint(fold.checkpoint).about))
+            told["trained_on"] = sorted(_known_to(load_checkpoint(fold.checkpoint).about))
     if known.calibration is not None:
         summary["calibration"] = known.calibration.as_dict()
         made = replace(made, network=tempered(made.network, known.calibration.temperature))

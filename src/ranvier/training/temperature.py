@@ -12,7 +12,6 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from torch import nn
 
 from ranvier.datasets.annotated import Annotated
 from ranvier.errors import SettingsError
+from ranvier.micrograph import Array
 from ranvier.preprocess import statistics, zoomed_shape
 from ranvier.training.ensemble import Fold
 from ranvier.training.export import load_network
@@ -32,13 +32,13 @@ from ranvier.training.recipe import Recipe, recipe_from
 from ranvier.training.validation import ONE_VIEW
 
 __all__ = [
-    "Agreement",
     "Calibration",
     "Judged",
     "Reliability",
-    "agree",
     "calibrate",
+    "fitted",
     "judge",
+    "looked",
     "reliability",
     "tempered",
 ]
@@ -123,30 +123,6 @@ class Calibration:
         }
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """A temperature that makes a student as sure as its teacher, on images that both know.
-
-    Attributes
-    ----------
-    temperature
-        Logits are to be divided by it.
-    images
-        How many images it was fitted on.
-    """
-
-    temperature: float
-    images: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """For model.json."""
-        return {
-            "temperature": round(self.temperature, 4),
-            "as_sure_as": "teacher",
-            "images": self.images,
-        }
-
-
 def judge(folds: Sequence[Fold]) -> tuple[Judged, ...]:
     """What each fold's network says of the images that the fold held out, at the zoom that suits each.
 
@@ -172,13 +148,36 @@ def judge(folds: Sequence[Fold]) -> tuple[Judged, ...]:
 
 def _judged(image: Annotated, network: nn.Module, recipe: Recipe) -> Judged | None:
     micrograph, truth = image.load()
-    backend = TorchBackend(network, precision=recipe.schedule.precision)
     if statistics(micrograph.pixels).is_flat:
         return None
-    zoom = suiting_zoom(micrograph.pixels, backend, recipe, ONE_VIEW)
-    shape = zoomed_shape(micrograph.shape, zoom)
-    logits = shown_at(micrograph.pixels, shape, backend, recipe, ONE_VIEW)
-    return Judged(image.source, image.name, _some(logits), _some(truth[None])[:, 0])
+    logits, _ = looked(micrograph.pixels, network, recipe)
+    return Judged(image.source, image.name, logits, _some(truth[None])[:, 0])
+
+
+def looked(
+    pixels: Array, network: nn.Module, recipe: Recipe, zoom: float | None = None
+) -> tuple[NDArray[np.float32], float]:
+    """What a network says of pixels of an image, evenly spread, and the zoom at which it looked.
+
+    Parameters
+    ----------
+    pixels
+        Shape (rows, columns), not of a single grey level.
+    network, recipe
+        In evaluation mode, and its geometry, input and precision.
+    zoom
+        At which it looks; None: at the one that suits.
+
+    Returns
+    -------
+    logits, zoom
+        float32 (n, classes), and the zoom.
+    """
+    backend = TorchBackend(network, precision=recipe.schedule.precision)
+    if zoom is None:
+        zoom = suiting_zoom(pixels, backend, recipe, ONE_VIEW)
+    shape = zoomed_shape((int(pixels.shape[0]), int(pixels.shape[1])), zoom)
+    return _some(shown_at(pixels, shape, backend, recipe, ONE_VIEW)), zoom
 
 
 def _some(planes: NDArray[Any]) -> NDArray[Any]:
@@ -186,52 +185,6 @@ def _some(planes: NDArray[Any]) -> NDArray[Any]:
     step = max(1, math.floor(math.sqrt(planes[0].size / _PIXELS)))
     start = step // 2
     return np.ascontiguousarray(planes[:, start::step, start::step].reshape(len(planes), -1).T)
-
-
-def agree(student: Path, teacher: Path, images: Sequence[Annotated]) -> Agreement:
-    """The temperature at which a student says of images what its teacher says.
-
-    Probabilities of the teacher that mean what they say then do so in its student, too, as far as its surplus of
-    sureness on images that both know is its surplus elsewhere. Least is the cross-entropy of the student's
-    probabilities with the teacher's; each source counts alike, and within it each image. Both look at the zoom that
-    suits the teacher.
-
-    Parameters
-    ----------
-    student, teacher
-        Checkpoints.
-    images
-        With masks or without, at least one that is not of a single grey level.
-
-    Raises
-    ------
-    DatasetError, SettingsError
-        A checkpoint cannot be used, or there is no image.
-    """
-    both = [load_network(path) for path in (teacher, student)]
-    recipes = [recipe_from(trained.about["recipe"], where=student) for _, trained in both]
-    seen: list[Judged] = []
-    likely = []
-    for image in images:
-        pixels = image.load()[0].pixels
-        if statistics(pixels).is_flat:
-            continue
-        backends = [
-            TorchBackend(network, precision=recipe.schedule.precision)
-            for (network, _), recipe in zip(both, recipes, strict=True)
-        ]
-        zoom = suiting_zoom(pixels, backends[0], recipes[0], ONE_VIEW)
-        shape = zoomed_shape((int(pixels.shape[0]), int(pixels.shape[1])), zoom)
-        theirs, mine = (
-            _some(shown_at(pixels, shape, backend, recipe, ONE_VIEW))
-            for backend, recipe in zip(backends, recipes, strict=True)
-        )
-        told = np.exp(theirs - theirs.max(axis=1, keepdims=True), dtype=np.float64)
-        likely.append(told / told.sum(axis=1, keepdims=True))
-        seen.append(Judged(image.source, image.name, mine, theirs.argmax(axis=1).astype(np.uint8)))
-    if not seen:
-        raise SettingsError("no image to compare a student with its teacher on")
-    return Agreement(_fitted(seen, np.concatenate(likely)), len(seen))
 
 
 def calibrate(judged: Sequence[Judged]) -> Calibration:
@@ -250,7 +203,7 @@ def calibrate(judged: Sequence[Judged]) -> Calibration:
     if not judged:
         raise SettingsError("no held-out image to fit a temperature on")
     truth = np.concatenate([j.truth for j in judged])
-    temperature = _fitted(judged, np.eye(judged[0].logits.shape[1])[truth])
+    temperature = fitted(judged, np.eye(judged[0].logits.shape[1])[truth])
     return Calibration(
         temperature,
         reliability(judged).error,
@@ -259,8 +212,16 @@ def calibrate(judged: Sequence[Judged]) -> Calibration:
     )
 
 
-def _fitted(judged: Sequence[Judged], likely: NDArray[np.float64]) -> float:
-    """The temperature at which the cross-entropy with probabilities (pixels, classes) is least."""
+def fitted(judged: Sequence[Judged], likely: NDArray[np.float64]) -> float:
+    """The temperature at which the cross-entropy with probabilities is least; weighted as in :func:`calibrate`.
+
+    Parameters
+    ----------
+    judged
+        At least one image.
+    likely
+        float64 (pixels of all images, classes).
+    """
     from scipy.optimize import minimize_scalar
 
     logits = np.concatenate([j.logits for j in judged]).astype(np.float64)
