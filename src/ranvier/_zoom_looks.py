@@ -22,8 +22,9 @@ _PRIOR_BOUNDARY, _PRIOR_AXONS = 20.0, 2.0
 """Boundary pixels and axons that count as open before anything is seen, so that few say little."""
 _CLOSURE, _ENCLOSED, _CONFIDENCE, _SIZE = 0.3, 0.2, 0.5, 0.1
 """Weights of the score; docs/results/zoom.md says on which images they were chosen."""
-_WIDER = 1.17
-"""Networks draw axons best that are so much wider than those of the training; chosen with the weights."""
+_WIDER = 4 / 3
+"""Networks draw axons best that are so much wider than those of the training; docs/results/zoom.md says how that was
+chosen."""
 _FLOOR = 0.02
 """Shares below it are as bad as it."""
 
@@ -68,7 +69,7 @@ class Look:
     def score(self, axon_px: float = AXON_PX) -> float | None:
         """How well the network sees fibres at this zoom; None where it sees no axon.
 
-        ``0.3 ln closure + 0.2 ln enclosed + 0.5 ln (2 confidence - 1) - 0.1 log2(seen / (1.17 trained))^2``, where
+        ``0.3 ln closure + 0.2 ln enclosed + 0.5 ln (2 confidence - 1) - 0.1 log2(seen / (4/3 trained))^2``, where
         *seen* is the diameter of axons here and *trained* that in training.
 
         Parameters

@@ -499,15 +499,15 @@ def test_better_is_more_closed_surer_and_a_little_wider_than_in_training():
         Look(1.0, 9, 0.5, 0.8, 0.9, 40.0, 0),
         Look(1.0, 9, 0.9, 0.2, 0.9, 40.0, 0),
         Look(1.0, 9, 0.9, 0.8, 0.6, 40.0, 0),
-        Look(1.0, 9, 0.9, 0.8, 0.9, 1.17 * 10.0, 0),
-        Look(1.0, 9, 0.9, 0.8, 0.9, 1.17 * 160.0, 0),
+        Look(1.0, 9, 0.9, 0.8, 0.9, 4 / 3 * 10.0, 0),
+        Look(1.0, 9, 0.9, 0.8, 0.9, 4 / 3 * 160.0, 0),
         Look(1.0, 9, 0.0, 0.0, 0.3, 1000.0, 0),
     ]
     assert all(look.score(same) < best.score(same) for look in worse)
     assert worse[3].score(same) == pytest.approx(worse[4].score(same))
     assert worse[3].score(10.0) > best.score(10.0)
     by_hand = 0.3 * math.log(0.9) + 0.2 * math.log(0.8) + 0.5 * math.log(0.8) - 0.1
-    assert best.score(20.0 / 1.17) == pytest.approx(by_hand)
+    assert best.score(20.0 / (4 / 3)) == pytest.approx(by_hand)
     assert Look(1.0, 0, 0.0, 0.0, 0.9, None, 0).score() is None
 
 
