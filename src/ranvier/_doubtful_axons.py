@@ -1,33 +1,72 @@
-"""Axons that are not believed: no myelin surrounds them (nuclei, vessels), or the network is not sure of them."""
+"""Axons that are not believed: hardly any myelin surrounds them, the network is not sure, or the sheath is faint.
+
+The last is told from the image: sheaths in one image are of one stuff and differ from their axons by about as much.
+The wall of a vessel, the rim of a nucleus or the ground between fibres differs from what it surrounds by less, or is
+the brighter of the two where sheaths are the darker.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ranvier.errors import SettingsError
-from ranvier.micrograph import AXON, BACKGROUND, MYELIN
+from ranvier.micrograph import AXON, BACKGROUND, MYELIN, Array
 
 __all__ = [
     "MIN_CLOSURE",
     "MIN_CONFIDENCE",
+    "MIN_CONTRAST",
+    "AxonCounts",
     "AxonLimits",
     "LeftOut",
     "checked_limit",
     "contacts",
-    "sureness",
+    "counted",
     "without_doubtful_axons",
 ]
 
 Classes = NDArray[np.uint8]
 Counts = NDArray[np.float64]
 MIN_CLOSURE = 0.3
-MIN_CONFIDENCE = 0.55
+MIN_CONFIDENCE = 0.6
+MIN_CONTRAST = 0.1
 """For networks that are trained here; see docs/results/log.md for what each is worth on cross-validated images."""
+_MOST_FAINT = 0.2
+"""Where more than this share of the axons would go for their contrast, it tells nothing."""
+_WIDEST = 0.55
+"""Nor where contrasts spread (median absolute deviation) by more than this share of the median, as in a blurred image:
+by 0.6 to 2.3 in one of 25, by 0.5 at most in the others."""
+
+
+@dataclass(frozen=True, eq=False)
+class AxonCounts:
+    """What is counted of axons, one entry for each.
+
+    Attributes
+    ----------
+    myelin, background
+        From :func:`contacts`.
+    area
+        Pixels.
+    sure
+        Sum of the confidence (times 255) over them; None where no confidence is known.
+    grey, sheath
+        Sum of the grey levels of its pixels, and of the myelin pixels next to it, of each as often as it is next to
+        one; None where the image is not known. Of integers exact.
+    """
+
+    myelin: Counts
+    background: Counts
+    area: Counts
+    sure: Counts | None = None
+    grey: Counts | None = None
+    sheath: Counts | None = None
 
 
 @dataclass(frozen=True)
@@ -41,34 +80,56 @@ class AxonLimits:
         what lies beyond the image's edge does not count.
     confidence
         Least mean, over an axon's pixels, of the probability that they are axon.
+    contrast
+        Least difference of the grey of an axon and of the myelin next to it, in shares of the median of the image's
+        other axons, each of which counts as much as the network is sure of its pixels in all.
     """
 
     closure: float
     confidence: float
+    contrast: float = 0.0
 
     @property
     def keep_all(self) -> bool:
         """Whether no axon is ever left out."""
-        return self.closure <= 0 and self.confidence <= 0
+        return self.closure <= 0 and self.confidence <= 0 and self.contrast <= 0
 
-    def judge(
-        self, myelin: Counts, background: Counts, sure: tuple[Counts, Counts] | None
-    ) -> tuple[NDArray[np.bool_], LeftOut]:
+    def judge(self, seen: AxonCounts) -> tuple[NDArray[np.bool_], LeftOut]:
         """Which axons go, and how many for what. One that fills the image is not bare.
 
         Parameters
         ----------
-        myelin, background
-            Of each axon, from :func:`contacts`.
-        sure
-            Of each axon, from :func:`sureness`; None where no confidence is known.
+        seen
+            What was counted of them.
         """
-        bare = myelin < self.closure * (myelin + background)
+        bare = seen.myelin < self.closure * (seen.myelin + seen.background)
         unsure = np.zeros_like(bare)
-        if sure is not None:
-            total, area = sure
-            unsure = total < self.confidence * 255 * area
-        return bare | unsure, LeftOut(self, int(bare.sum()), int((unsure & ~bare).sum()))
+        if seen.sure is not None:
+            unsure = ~bare & (seen.sure < self.confidence * 255 * seen.area)
+        faint = self._faint(seen, ~bare & ~unsure & (seen.myelin > 0))
+        left_out = LeftOut(self, int(bare.sum()), int(unsure.sum()), int(faint.sum()))
+        return bare | unsure | faint, left_out
+
+    def _faint(self, seen: AxonCounts, some: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which of some axons, all of which have myelin next to them, hardly differ from it."""
+        none = np.zeros_like(some)
+        if self.contrast <= 0 or seen.grey is None or seen.sheath is None or not some.any():
+            return none
+        contrast = np.zeros(some.shape)
+        contrast[some] = seen.grey[some] / seen.area[some] - seen.sheath[some] / seen.myelin[some]
+        weight = seen.area if seen.sure is None else seen.sure
+        usual = _median(contrast[some], weight[some])
+        if _median(np.abs(contrast[some] - usual), weight[some]) > _WIDEST * abs(usual):
+            return none
+        faint = some & (contrast * np.sign(usual) < self.contrast * abs(usual))
+        return faint if faint.sum() <= _MOST_FAINT * some.sum() else none
+
+
+def _median(values: Counts, weights: Counts) -> float:
+    """The least value with half of the weight at or below it; the same in whatever order they come."""
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order])  # of whole numbers: exact
+    return float(values[order][np.searchsorted(reached, reached[-1] / 2)])
 
 
 @dataclass(frozen=True)
@@ -83,11 +144,14 @@ class LeftOut:
         For hardly any myelin around them.
     unsure
         Of the others, for low confidence.
+    faint
+        Of those left, for a sheath that hardly differs from them.
     """
 
     limits: AxonLimits
     bare: int = 0
     unsure: int = 0
+    faint: int = 0
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -99,6 +163,9 @@ class LeftOut:
         if self.unsure:
             what = "that the model is not sure of left out (--min-confidence 0 keeps them)"
             notes.append(f"{self.unsure} axon(s) {what}")
+        if self.faint:
+            what = "that hardly differ in grey from their sheaths left out (--min-contrast 0 keeps them)"
+            notes.append(f"{self.faint} axon(s) {what}")
         return tuple(notes)
 
     @property
@@ -107,6 +174,7 @@ class LeftOut:
         return {
             "bare_axons": {"min_closure": self.limits.closure, "left_out": self.bare},
             "unsure_axons": {"min_confidence": self.limits.confidence, "left_out": self.unsure},
+            "faint_axons": {"min_contrast": self.limits.contrast, "left_out": self.faint},
         }
 
 
@@ -135,9 +203,13 @@ def checked_limit(value: float | None, option: str) -> None:
 
 
 def without_doubtful_axons(
-    classes: Classes, confidence: Classes | None, limits: AxonLimits
+    classes: Classes,
+    confidence: Classes | None,
+    limits: AxonLimits,
+    *,
+    pixels: Array | None = None,
 ) -> tuple[Classes, LeftOut]:
-    """Take axons for background that are hardly bordered by myelin, or that the network is not sure of.
+    """Take axons for background: with hardly any myelin, or of which the network is not sure, or with faint sheaths.
 
     An axon is an 8-connected component of the class.
 
@@ -150,6 +222,8 @@ def without_doubtful_axons(
         none is left out for it.
     limits
         Which axons go.
+    pixels
+        Grey levels, the same shape; None where they are not known, and none is left out for its contrast.
 
     Returns
     -------
@@ -169,8 +243,9 @@ def without_doubtful_axons(
     if not count:
         return classes, none
     labels = runs.with_values((part + 1).astype(np.int32)).painted()
-    sure = None if confidence is None else sureness(confidence, labels, count)
-    gone, left_out = limits.judge(*contacts(classes, labels, count), sure)
+    if limits.contrast <= 0:
+        pixels = None
+    gone, left_out = limits.judge(counted(classes, labels, count, confidence, pixels))
     if not gone.any():
         return classes, none
     out = classes.copy()
@@ -178,29 +253,17 @@ def without_doubtful_axons(
     return out, left_out
 
 
-def sureness(confidence: Classes, labels: NDArray[np.int32], count: int) -> tuple[Counts, Counts]:
-    """Sum of the confidence (times 255) of each axon's pixels, and how many there are.
-
-    Parameters
-    ----------
-    confidence
-        uint8, shape (rows, columns).
-    labels
-        Of axons, from 1; the same shape.
-    count
-        How many there are.
-    """
-    at = np.flatnonzero(labels)
-    ids = labels.ravel()[at] - 1
-    area = np.bincount(ids, minlength=count).astype(np.float64)
-    sure = np.bincount(ids, confidence.ravel()[at].astype(np.float64), minlength=count)
-    return sure.astype(np.float64), area
-
-
-def contacts(
-    classes: Classes, labels: NDArray[np.int32], count: int, *, above: int = 0, below: int = 0
-) -> tuple[Counts, Counts]:
-    """How many pairs of 4-neighbours each axon has with myelin, and with background.
+def counted(
+    classes: Classes,
+    labels: NDArray[np.int32],
+    count: int,
+    confidence: Classes | None,
+    pixels: Array | None,
+    *,
+    above: int = 0,
+    below: int = 0,
+) -> AxonCounts:
+    """Count what tells whether axons are to be believed.
 
     Parameters
     ----------
@@ -210,26 +273,81 @@ def contacts(
         Of axons, from 1; shape (rows - above - below, columns).
     count
         How many there are.
+    confidence
+        uint8, as ``labels``; None where it is not known.
+    pixels
+        Grey levels, as ``classes``; None where they are not known.
     above, below
         Rows of ``classes`` before and after those of ``labels``; 0 or 1.
     """
+    at = np.flatnonzero(labels)
+    ids = labels.ravel()[at] - 1
+
+    def total(values: Array) -> Counts:
+        weights = values.ravel()[at].astype(np.float64)
+        return np.bincount(ids, weights, minlength=count).astype(np.float64)
+
+    myelin, background, sheath = _around(classes, pixels, labels, count, above=above, below=below)
+    return AxonCounts(
+        myelin,
+        background,
+        np.bincount(ids, minlength=count).astype(np.float64),
+        None if confidence is None else total(confidence),
+        None if pixels is None else total(_inner(pixels, above, below)),
+        None if pixels is None else sheath,
+    )
+
+
+def contacts(
+    classes: Classes, labels: NDArray[np.int32], count: int, *, above: int = 0, below: int = 0
+) -> tuple[Counts, Counts]:
+    """How many pairs of 4-neighbours each axon has with myelin, and with background.
+
+    Parameters
+    ----------
+    classes, labels, count, above, below
+        As for :func:`counted`.
+    """
+    return _around(classes, None, labels, count, above=above, below=below)[:2]
+
+
+def _around(
+    classes: Classes,
+    pixels: Array | None,
+    labels: NDArray[np.int32],
+    count: int,
+    *,
+    above: int,
+    below: int,
+) -> tuple[Counts, Counts, Counts]:
+    """Pairs of 4-neighbours with myelin, with background, and the sum of grey levels of the myelin of the first."""
     found = {MYELIN: np.zeros(count), BACKGROUND: np.zeros(count)}
-    inner = classes[above : classes.shape[0] - below]
-    axon = inner == AXON
-    for here, there in _neighbours(classes, inner, above=above, below=below):
-        inside, ids = axon[here], labels[here]
+    grey = np.zeros(count)
+    axon = _inner(classes, above, below) == AXON
+    levels = repeat(None) if pixels is None else _neighbours(pixels, above, below)
+    for (here, there), level in zip(_neighbours(classes, above, below), levels, strict=False):
+        inside, ids = axon[here], labels[here].ravel()
         for value in found:
             at = np.flatnonzero(inside & (there == value))
-            found[value] += np.bincount(ids.ravel()[at] - 1, minlength=count)
-    return found[MYELIN], found[BACKGROUND]
+            who = ids[at] - 1
+            found[value] += np.bincount(who, minlength=count)
+            if value == MYELIN and level is not None:
+                seen = level[1].ravel()[at].astype(np.float64)
+                grey += np.bincount(who, seen, minlength=count)
+    return found[MYELIN], found[BACKGROUND], grey
+
+
+def _inner(plane: Array, above: int, below: int) -> Array:
+    return plane[above : plane.shape[0] - below]
 
 
 def _neighbours(
-    classes: Classes, inner: Classes, *, above: int, below: int
-) -> Iterator[tuple[tuple[slice, slice], Classes]]:
-    """Places in the inner rows, and the classes of their neighbours on each side."""
-    rows, everything = inner.shape[0], slice(None)
+    plane: Array, above: int, below: int
+) -> Iterator[tuple[tuple[slice, slice], Array]]:
+    """Places in the inner rows, and the values of their neighbours on each side."""
+    inner, everything = _inner(plane, above, below), slice(None)
+    rows = inner.shape[0]
     yield (everything, slice(None, -1)), inner[:, 1:]
     yield (everything, slice(1, None)), inner[:, :-1]
-    yield (slice(1 - above, None), everything), classes[: rows - 1 + above]
-    yield (slice(None, rows - 1 + below), everything), classes[1 + above :]
+    yield (slice(1 - above, None), everything), plane[: rows - 1 + above]
+    yield (slice(None, rows - 1 + below), everything), plane[1 + above :]

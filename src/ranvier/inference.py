@@ -12,6 +12,7 @@ from ranvier._classical_settings import as_section
 from ranvier._doubtful_axons import (
     MIN_CLOSURE,
     MIN_CONFIDENCE,
+    MIN_CONTRAST,
     AxonLimits,
     LeftOut,
     without_doubtful_axons,
@@ -230,7 +231,9 @@ def segment(
     else:
         found = _patched(micrograph, model, seen, progress)
     limits = axon_limits(model, settings)
-    classes, doubtful = without_doubtful_axons(found.classes, found.confidence, limits)
+    classes, doubtful = without_doubtful_axons(
+        found.classes, found.confidence, limits, pixels=micrograph.pixels
+    )
     provenance = {
         **model.description,
         "inference": asdict(settings),
@@ -247,12 +250,16 @@ def segment(
 
 def axon_limits(model: Model, settings: InferenceSettings) -> AxonLimits:
     """Which axons are kept: what the settings say, or what suits the model."""
-    closure, confidence = (MIN_CLOSURE, MIN_CONFIDENCE) if model.sees_windows else (0.0, 0.0)
+    closure, confidence, contrast = 0.0, 0.0, 0.0
+    if model.sees_windows:
+        closure, confidence, contrast = MIN_CLOSURE, MIN_CONFIDENCE, MIN_CONTRAST
     if settings.min_closure is not None:
         closure = settings.min_closure
     if settings.min_confidence is not None:
         confidence = settings.min_confidence
-    return AxonLimits(closure, confidence)
+    if settings.min_contrast is not None:
+        contrast = settings.min_contrast
+    return AxonLimits(closure, confidence, contrast)
 
 
 def segmenting_notes(zoom: Mapping[str, Any], doubtful: LeftOut) -> tuple[str, ...]:
@@ -308,7 +315,9 @@ def _classical(
     found = find_fibres(micrograph, model.bundle.classical, progress=progress)
     zoom = {"asked": settings.zoom, "chosen": 1.0}
     limits = axon_limits(model, settings)
-    classes, doubtful = without_doubtful_axons(found.classes, None, limits)
+    classes, doubtful = without_doubtful_axons(
+        found.classes, None, limits, pixels=micrograph.pixels
+    )
     unknown = "this model has no confidence: --min-confidence leaves none of its axons out"
     notes = (*found.notes, *((unknown,) if limits.confidence > 0 else ()))
     provenance = {

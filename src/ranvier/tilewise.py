@@ -65,7 +65,10 @@ class InferenceSettings:
         a network.
     min_confidence
         Axons whose pixels' mean probability of being axon is below this are taken for background; 0 keeps every axon.
-        None: 0.55 for networks trained here, else 0.
+        None: 0.6 for networks trained here, else 0.
+    min_contrast
+        Axons that differ in grey from the myelin next to them by less than this share of what is usual in the image
+        are taken for background; 0 keeps every axon. None: 0.1 for networks trained here, else 0.
 
     Raises
     ------
@@ -80,6 +83,7 @@ class InferenceSettings:
     faithful: bool = False
     min_closure: float | None = None
     min_confidence: float | None = None
+    min_contrast: float | None = None
 
     def __post_init__(self) -> None:
         if self.zoom != "auto":
@@ -90,6 +94,7 @@ class InferenceSettings:
             raise SettingsError("max_tile_px must be positive", seen=self.max_tile_px)
         checked_limit(self.min_closure, "--min-closure")
         checked_limit(self.min_confidence, "--min-confidence")
+        checked_limit(self.min_contrast, "--min-contrast")
 
 
 def checked_zoom(zoom: object) -> float:

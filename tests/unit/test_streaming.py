@@ -50,7 +50,7 @@ from ranvier.tiling import Box
 
 FIELD = Field(stride=16, receptive_radius=30, minimum=32)
 SMALL_TILES = InferenceSettings(
-    min_closure=0.0, min_confidence=0.0, zoom=1.0, views=2, max_tile_px=170 * 170
+    min_closure=0.0, min_confidence=0.0, min_contrast=0.0, zoom=1.0, views=2, max_tile_px=170 * 170
 )
 EVERYTHING = StreamSettings(
     when="always",

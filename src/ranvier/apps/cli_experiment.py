@@ -83,6 +83,14 @@ _MARK = "experiment.toml"
     metavar="P",
     help="And axons that a model gives a lower probability than this.",
 )
+@click.option(
+    "--min-contrast",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    metavar="SHARE",
+    help="And axons that differ in grey from their myelin by less than this share of what is usual in the image.",
+)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of the scoring.")
 @failing
 def experiment(
@@ -96,6 +104,7 @@ def experiment(
     zoom: float | Literal["auto"],
     min_closure: float,
     min_confidence: float,
+    min_contrast: float,
     threads: int | None,
 ) -> int:
     """Run an experiment: train what is missing, score everything on everything, write a page of results.
@@ -128,7 +137,11 @@ def experiment(
     if not leads():
         return 0
     inference = InferenceSettings(
-        zoom=zoom, views=int(views), min_closure=min_closure, min_confidence=min_confidence
+        zoom=zoom,
+        views=int(views),
+        min_closure=min_closure,
+        min_confidence=min_confidence,
+        min_contrast=min_contrast,
     )
     settings = JudgeSettings(precision, threads, inference)
     judged = judge(planned, material, trained, output, settings=settings, report=click.echo)
@@ -138,6 +151,7 @@ def experiment(
         "--zoom": str(zoom) if zoom != 1 else "",
         "--min-closure": f"{min_closure:g}" if min_closure else "",
         "--min-confidence": f"{min_confidence:g}" if min_confidence else "",
+        "--min-contrast": f"{min_contrast:g}" if min_contrast else "",
     }
     command = _command(file, data, chosen, without_missing=without_missing)
     written = write_results(

@@ -185,7 +185,14 @@ _SEEING = [
         type=click.FloatRange(0, 1),
         metavar="P",
         help="Take axons for background that the model gives a lower probability than this, in the mean over their "
-        "pixels; 0 keeps all. [default: 0.55; 0 for imported models and classical ones]",
+        "pixels; 0 keeps all. [default: 0.6; 0 for imported models and classical ones]",
+    ),
+    click.option(
+        "--min-contrast",
+        type=click.FloatRange(0, 1),
+        metavar="SHARE",
+        help="Take axons for background that differ in grey from the myelin next to them by less than this share of "
+        "what is usual in the image; 0 keeps all. [default: 0.1; 0 for imported models and classical ones]",
     ),
     click.option(
         "--faithful/--fast",
@@ -264,6 +271,7 @@ def inference_settings(chosen: Mapping[str, Any]) -> InferenceSettings:
         faithful=chosen["faithful"],
         min_closure=chosen["min_closure"],
         min_confidence=chosen["min_confidence"],
+        min_contrast=chosen["min_contrast"],
     )
 
 

@@ -54,7 +54,7 @@ class JudgeSettings:
     threads: int | None = None
     inference: InferenceSettings = field(
         default_factory=lambda: InferenceSettings(
-            zoom=1.0, views=2, min_closure=0.0, min_confidence=0.0
+            zoom=1.0, views=2, min_closure=0.0, min_confidence=0.0, min_contrast=0.0
         )
     )
 
@@ -95,6 +95,8 @@ class Remembering:
             key += f"-{settings.inference.min_closure}"
         if settings.inference.min_confidence != 0:
             key += f"-sure-{settings.inference.min_confidence}"
+        if settings.inference.min_contrast != 0:
+            key += f"-contrast-{settings.inference.min_contrast}"
         self._folder = folder / key
         self._contender: Contender | None = None
 

@@ -207,6 +207,7 @@ class ModelContender:
                 **asdict(self.settings),
                 "min_closure": limits.closure,
                 "min_confidence": limits.confidence,
+                "min_contrast": limits.contrast,
             },
             **({"zooms": dict(self.zooms)} if self.zooms else {}),
         }

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from ranvier._doubtful_axons import AxonLimits, LeftOut, contacts, sureness
+from ranvier._doubtful_axons import AxonCounts, AxonLimits, LeftOut, counted
 from ranvier._runs import Runs, components, runs_of
 from ranvier.micrograph import AXON, BACKGROUND
 from ranvier.streaming.pieces import find_pieces
 from ranvier.streaming.planes import Plane, strips
+from ranvier.streaming.sources import WindowSource
 from ranvier.tiling import Box
 
 __all__ = ["drop_doubtful_axons"]
 
 
-def drop_doubtful_axons(classes: Plane, confidence: Plane, limits: AxonLimits) -> LeftOut:
-    """Take axons for background, in place, that are hardly bordered by myelin or that the network is not sure of.
+def drop_doubtful_axons(
+    classes: Plane, confidence: Plane, source: WindowSource, limits: AxonLimits
+) -> LeftOut:
+    """Take axons for background, in place: with hardly any myelin, or not sure, or with faint sheaths.
 
     Those are the very ones that go in memory (:func:`ranvier._doubtful_axons.without_doubtful_axons`).
 
@@ -26,6 +32,8 @@ def drop_doubtful_axons(classes: Plane, confidence: Plane, limits: AxonLimits) -
         uint8, committed: 0 background, 1 myelin, 2 axon; committed again.
     confidence
         uint8, committed, the same shape: probability of the class that was chosen, times 255.
+    source
+        The image, of the same shape; only read where contrast counts.
     limits
         Which axons go.
 
@@ -43,33 +51,40 @@ def drop_doubtful_axons(classes: Plane, confidence: Plane, limits: AxonLimits) -
     if limits.keep_all:
         return none
     parts = strips(classes.shape, classes.tile)
-    counted: list[tuple[NDArray[np.float64], ...]] = []
+    found: list[AxonCounts] = []
 
     def read(index: int) -> Runs:
         return runs_of((classes.read(parts[index]) == AXON).view(np.uint8))
 
     def look(runs: Runs, part: NDArray[np.int32], count: int) -> None:
-        strip = parts[len(counted)]
+        strip = parts[len(found)]
         if not count:
-            counted.append((np.zeros(0),) * 4)
+            found.append(AxonCounts(*(np.zeros(0) for _ in fields(AxonCounts))))
             return
         above, below = int(strip.top > 0), int(strip.bottom < classes.shape[0])
         around = Box(strip.top - above, strip.left, strip.bottom + below, strip.right)
-        labels = runs.with_values((part + 1).astype(np.int32)).painted()
-        counted.append(
-            (
-                *contacts(classes.read(around), labels, count, above=above, below=below),
-                *sureness(confidence.read(strip), labels, count),
+        found.append(
+            counted(
+                classes.read(around),
+                runs.with_values((part + 1).astype(np.int32)).painted(),
+                count,
+                confidence.read(strip),
+                source.read(around) if limits.contrast > 0 else None,
+                above=above,
+                below=below,
             )
         )
 
     pieces = find_pieces(parts, read, diagonal=True, look=look)
     if not pieces.count:
         return none
-    myelin, background, sure, area = (
-        pieces.total(np.concatenate([c[kind] for c in counted])) for kind in range(4)
-    )
-    doubtful, left_out = limits.judge(myelin, background, (sure, area))
+
+    def total(name: str) -> NDArray[np.float64] | None:
+        each = [getattr(seen, name) for seen in found]
+        return None if any(one is None for one in each) else pieces.total(np.concatenate(each))
+
+    totals: dict[str, Any] = {field.name: total(field.name) for field in fields(AxonCounts)}
+    doubtful, left_out = limits.judge(AxonCounts(**totals))
     if not doubtful.any():
         return none
     for index, strip in enumerate(parts):

@@ -194,7 +194,7 @@ def _streamed(
             progress=progress,
         )
         limits = axon_limits(model, options.inference)
-        doubtful = drop_doubtful_axons(classes, confidence, limits)
+        doubtful = drop_doubtful_axons(classes, confidence, source, limits)
         clock.lap("segmenting")
         found = separate_streamed(
             classes,
