@@ -2,7 +2,7 @@
 
 The last is told from the image: sheaths in one image are of one stuff and differ from their axons by about as much.
 The wall of a vessel, the rim of a nucleus or the ground between fibres differs from what it surrounds by less, or is
-the brighter of the two where sheaths are the darker.
+the brighter of the two where sheaths are the darker. Such a wall is no myelin, and goes with what it surrounds.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ranvier.errors import SettingsError
 from ranvier.micrograph import AXON, BACKGROUND, MYELIN, Array
 
 __all__ = [
+    "FAINT",
     "MIN_CLOSURE",
     "MIN_CONFIDENCE",
     "MIN_CONTRAST",
@@ -28,11 +29,14 @@ __all__ = [
     "checked_limit",
     "contacts",
     "counted",
+    "walls",
     "without_doubtful_axons",
 ]
 
 Classes = NDArray[np.uint8]
 Counts = NDArray[np.float64]
+FAINT = 3
+"""Class of axons with faint sheaths, until their walls are found; then they are background."""
 MIN_CLOSURE = 0.3
 MIN_CONFIDENCE = 0.6
 MIN_CONTRAST = 0.1
@@ -94,8 +98,8 @@ class AxonLimits:
         """Whether no axon is ever left out."""
         return self.closure <= 0 and self.confidence <= 0 and self.contrast <= 0
 
-    def judge(self, seen: AxonCounts) -> tuple[NDArray[np.bool_], LeftOut]:
-        """Which axons go, and how many for what. One that fills the image is not bare.
+    def judge(self, seen: AxonCounts) -> tuple[Classes, LeftOut]:
+        """What axons are: AXON, BACKGROUND or FAINT; how many go for what. One that fills the image is not bare.
 
         Parameters
         ----------
@@ -108,7 +112,9 @@ class AxonLimits:
             unsure = ~bare & (seen.sure < self.confidence * 255 * seen.area)
         faint = self._faint(seen, ~bare & ~unsure & (seen.myelin > 0))
         left_out = LeftOut(self, int(bare.sum()), int(unsure.sum()), int(faint.sum()))
-        return bare | unsure | faint, left_out
+        return np.select([bare | unsure, faint], [BACKGROUND, FAINT], AXON).astype(
+            np.uint8
+        ), left_out
 
     def _faint(self, seen: AxonCounts, some: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Which of some axons, all of which have myelin next to them, hardly differ from it."""
@@ -211,7 +217,8 @@ def without_doubtful_axons(
 ) -> tuple[Classes, LeftOut]:
     """Take axons for background: with hardly any myelin, or of which the network is not sure, or with faint sheaths.
 
-    An axon is an 8-connected component of the class.
+    An axon is an 8-connected component of the class. What borders on an axon with a faint sheath, and on none that
+    stays, is taken for background, too: 8-connected components of myelin, their 4-neighbours.
 
     Parameters
     ----------
@@ -245,11 +252,17 @@ def without_doubtful_axons(
     labels = runs.with_values((part + 1).astype(np.int32)).painted()
     if limits.contrast <= 0:
         pixels = None
-    gone, left_out = limits.judge(counted(classes, labels, count, confidence, pixels))
-    if not gone.any():
+    become, left_out = limits.judge(counted(classes, labels, count, confidence, pixels))
+    if (become == AXON).all():
         return classes, none
-    out = classes.copy()
-    out[np.append(False, gone)[labels]] = BACKGROUND
+    out = np.where(labels > 0, np.append(np.uint8(BACKGROUND), become)[labels], classes)
+    if left_out.faint:
+        runs = runs_of((out == MYELIN).view(np.uint8))
+        part, count = components(runs, runs.value == 1, diagonal=True)
+        labels = runs.with_values((part + 1).astype(np.int32)).painted()
+        kept, faint = walls(out, labels, count)
+        out[np.append(False, (faint > 0) & (kept == 0))[labels]] = BACKGROUND
+        out[out == FAINT] = BACKGROUND
     return out, left_out
 
 
@@ -287,10 +300,11 @@ def counted(
         weights = values.ravel()[at].astype(np.float64)
         return np.bincount(ids, weights, minlength=count).astype(np.float64)
 
-    myelin, background, sheath = _around(classes, pixels, labels, count, above=above, below=below)
+    found, sheath = _around(
+        classes, labels, count, (AXON, MYELIN, BACKGROUND), pixels=pixels, above=above, below=below
+    )
     return AxonCounts(
-        myelin,
-        background,
+        *found,
         np.bincount(ids, minlength=count).astype(np.float64),
         None if confidence is None else total(confidence),
         None if pixels is None else total(_inner(pixels, above, below)),
@@ -308,33 +322,53 @@ def contacts(
     classes, labels, count, above, below
         As for :func:`counted`.
     """
-    return _around(classes, None, labels, count, above=above, below=below)[:2]
+    values = (AXON, MYELIN, BACKGROUND)
+    myelin, background = _around(classes, labels, count, values, above=above, below=below)[0]
+    return myelin, background
+
+
+def walls(
+    classes: Classes, labels: NDArray[np.int32], count: int, *, above: int = 0, below: int = 0
+) -> tuple[Counts, Counts]:
+    """How many pairs of 4-neighbours each piece of myelin has with axons that stay, and with FAINT ones.
+
+    Parameters
+    ----------
+    classes, labels, count, above, below
+        As for :func:`counted`, but the labels are of myelin.
+    """
+    values = (MYELIN, AXON, FAINT)
+    kept, faint = _around(classes, labels, count, values, above=above, below=below)[0]
+    return kept, faint
 
 
 def _around(
     classes: Classes,
-    pixels: Array | None,
     labels: NDArray[np.int32],
     count: int,
+    values: tuple[int, int, int],
     *,
+    pixels: Array | None = None,
     above: int,
     below: int,
-) -> tuple[Counts, Counts, Counts]:
-    """Pairs of 4-neighbours with myelin, with background, and the sum of grey levels of the myelin of the first."""
-    found = {MYELIN: np.zeros(count), BACKGROUND: np.zeros(count)}
-    grey = np.zeros(count)
-    axon = _inner(classes, above, below) == AXON
+) -> tuple[tuple[Counts, Counts], Counts]:
+    """Pairs of 4-neighbours, the first of one class and labelled, with each of two; grey levels of those of one.
+
+    ``values`` are the class of the first, and the two; grey levels are summed over those of the first of these.
+    """
+    found, grey = (np.zeros(count), np.zeros(count)), np.zeros(count)
+    own = _inner(classes, above, below) == values[0]
     levels = repeat(None) if pixels is None else _neighbours(pixels, above, below)
     for (here, there), level in zip(_neighbours(classes, above, below), levels, strict=False):
-        inside, ids = axon[here], labels[here].ravel()
-        for value in found:
+        inside, ids = own[here], labels[here].ravel()
+        for index, value in enumerate(values[1:]):
             at = np.flatnonzero(inside & (there == value))
             who = ids[at] - 1
-            found[value] += np.bincount(who, minlength=count)
-            if value == MYELIN and level is not None:
+            found[index][:] += np.bincount(who, minlength=count)
+            if index == 0 and level is not None:
                 seen = level[1].ravel()[at].astype(np.float64)
                 grey += np.bincount(who, seen, minlength=count)
-    return found[MYELIN], found[BACKGROUND], grey
+    return found, grey
 
 
 def _inner(plane: Array, above: int, below: int) -> Array:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ranvier._doubtful_axons import AxonCounts, AxonLimits, LeftOut, counted
+from ranvier._doubtful_axons import FAINT, AxonCounts, AxonLimits, LeftOut, counted, walls
 from ranvier._runs import Runs, components, runs_of
-from ranvier.micrograph import AXON, BACKGROUND
-from ranvier.streaming.pieces import find_pieces
+from ranvier.micrograph import AXON, BACKGROUND, MYELIN
+from ranvier.streaming.pieces import Pieces, find_pieces
 from ranvier.streaming.planes import Plane, strips
 from ranvier.streaming.sources import WindowSource
 from ranvier.tiling import Box
@@ -53,16 +54,12 @@ def drop_doubtful_axons(
     parts = strips(classes.shape, classes.tile)
     found: list[AxonCounts] = []
 
-    def read(index: int) -> Runs:
-        return runs_of((classes.read(parts[index]) == AXON).view(np.uint8))
-
     def look(runs: Runs, part: NDArray[np.int32], count: int) -> None:
         strip = parts[len(found)]
         if not count:
             found.append(AxonCounts(*(np.zeros(0) for _ in fields(AxonCounts))))
             return
-        above, below = int(strip.top > 0), int(strip.bottom < classes.shape[0])
-        around = Box(strip.top - above, strip.left, strip.bottom + below, strip.right)
+        around, above, below = _with_neighbours(strip, classes.shape[0])
         found.append(
             counted(
                 classes.read(around),
@@ -75,7 +72,7 @@ def drop_doubtful_axons(
             )
         )
 
-    pieces = find_pieces(parts, read, diagonal=True, look=look)
+    pieces = find_pieces(parts, _Reader(classes, parts, AXON), diagonal=True, look=look)
     if not pieces.count:
         return none
 
@@ -84,16 +81,66 @@ def drop_doubtful_axons(
         return None if any(one is None for one in each) else pieces.total(np.concatenate(each))
 
     totals: dict[str, Any] = {field.name: total(field.name) for field in fields(AxonCounts)}
-    doubtful, left_out = limits.judge(AxonCounts(**totals))
-    if not doubtful.any():
+    become, left_out = limits.judge(AxonCounts(**totals))
+    if (become == AXON).all():
         return none
+    _repaint(classes, parts, AXON, pieces, become)
+    if left_out.faint:
+        _drop_walls(classes, parts)
+    return left_out
+
+
+def _drop_walls(classes: Plane, parts: Sequence[Box]) -> None:
+    """Take FAINT axons for background, and the myelin that borders on them and on no other axon."""
+    found: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+
+    def look(runs: Runs, part: NDArray[np.int32], count: int) -> None:
+        around, above, below = _with_neighbours(parts[len(found)], classes.shape[0])
+        labels = runs.with_values((part + 1).astype(np.int32)).painted()
+        found.append(walls(classes.read(around), labels, count, above=above, below=below))
+
+    pieces = find_pieces(parts, _Reader(classes, parts, MYELIN), diagonal=True, look=look)
+    kept, faint = (pieces.total(np.concatenate([f[kind] for f in found])) for kind in range(2))
+    become = np.where((faint > 0) & (kept == 0), BACKGROUND, MYELIN).astype(np.uint8)
+    _repaint(classes, parts, MYELIN, pieces, become)
+    for strip in parts:
+        here = classes.read(strip)
+        if (here == FAINT).any():
+            classes.write(strip, np.where(here == FAINT, np.uint8(BACKGROUND), here))
+    classes.commit()
+
+
+@dataclass(frozen=True, eq=False)
+class _Reader:
+    """Runs of one class, strip by strip."""
+
+    classes: Plane
+    parts: Sequence[Box]
+    value: int
+
+    def __call__(self, index: int) -> Runs:
+        return runs_of((self.classes.read(self.parts[index]) == self.value).view(np.uint8))
+
+
+def _with_neighbours(strip: Box, rows: int) -> tuple[Box, int, int]:
+    """A strip with the rows next to it, and how many these are above and below."""
+    above, below = int(strip.top > 0), int(strip.bottom < rows)
+    return Box(strip.top - above, strip.left, strip.bottom + below, strip.right), above, below
+
+
+def _repaint(
+    classes: Plane, parts: Sequence[Box], value: int, pieces: Pieces, become: NDArray[np.uint8]
+) -> None:
+    """Give the pieces of a class what they become."""
+    read = _Reader(classes, parts, value)
     for index, strip in enumerate(parts):
         runs = read(index)
         piece = pieces.of(index, components(runs, runs.value == 1, diagonal=True)[0])
-        gone = (piece >= 0) & doubtful[np.maximum(piece, 0)]
-        if gone.any():
-            kept = classes.read(strip)
-            kept[runs.with_values(gone.view(np.uint8)).painted() == 1] = BACKGROUND
-            classes.write(strip, kept)
+        new = become[np.maximum(piece, 0)]
+        changed = (piece >= 0) & (new != value)
+        if changed.any():
+            here = classes.read(strip)
+            painted = runs.with_values(np.where(changed, new + 1, 0).astype(np.uint8)).painted()
+            here[painted > 0] = painted[painted > 0] - 1
+            classes.write(strip, here)
     classes.commit()
-    return left_out
