@@ -121,9 +121,7 @@ def segment(image: Path, out: Path, model: str) -> None:
 
     # What looks at grey levels alone knows no scale, and its axons have no sheaths to speak of.
     seeing = (
-        InferenceSettings(zoom=1.0, min_closure=0.0, min_confidence=0.0, min_contrast=0.0)
-        if model == "fake"
-        else InferenceSettings()
+        InferenceSettings(zoom=1.0).with_every_axon() if model == "fake" else InferenceSettings()
     )
     outcome = segment_streamed(
         image,

@@ -79,9 +79,7 @@ def run(path: Path, model: Model, zoom: Any, folder: Path) -> tuple[np.ndarray, 
     """Classes, record and processor seconds of one run of the whole pipeline."""
     options = Options(
         output=folder,
-        inference=InferenceSettings(
-            zoom=zoom, min_closure=0.0, min_confidence=0.0, min_contrast=0.0
-        ),
+        inference=InferenceSettings(zoom=zoom).with_every_axon(),
         existing="overwrite",
     )
     begun = time.process_time()

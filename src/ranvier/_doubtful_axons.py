@@ -8,35 +8,25 @@ the brighter of the two where sheaths are the darker. Such a wall is no myelin, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ranvier._axon_counts import FAINT, AxonCounts, Classes, counted, walls, weighted_median
 from ranvier.errors import SettingsError
 from ranvier.micrograph import AXON, BACKGROUND, MYELIN, Array
 
 __all__ = [
-    "FAINT",
     "MIN_CLOSURE",
     "MIN_CONFIDENCE",
     "MIN_CONTRAST",
-    "AxonCounts",
     "AxonLimits",
     "LeftOut",
     "checked_limit",
-    "contacts",
-    "counted",
-    "walls",
     "without_doubtful_axons",
 ]
 
-Classes = NDArray[np.uint8]
-Counts = NDArray[np.float64]
-FAINT = 3
-"""Class of axons with faint sheaths, until their walls are found; then they are background."""
 MIN_CLOSURE = 0.3
 MIN_CONFIDENCE = 0.6
 MIN_CONTRAST = 0.1
@@ -46,31 +36,6 @@ _MOST_FAINT = 0.2
 _WIDEST = 0.55
 """Nor where contrasts spread (median absolute deviation) by more than this share of the median, as in a blurred image:
 by 0.6 to 2.3 in one of 25, by 0.5 at most in the others."""
-
-
-@dataclass(frozen=True, eq=False)
-class AxonCounts:
-    """What is counted of axons, one entry for each.
-
-    Attributes
-    ----------
-    myelin, background
-        From :func:`contacts`.
-    area
-        Pixels.
-    sure
-        Sum of the confidence (times 255) over them; None where no confidence is known.
-    grey, sheath
-        Sum of the grey levels of its pixels, and of the myelin pixels next to it, of each as often as it is next to
-        one; None where the image is not known. Of integers exact.
-    """
-
-    myelin: Counts
-    background: Counts
-    area: Counts
-    sure: Counts | None = None
-    grey: Counts | None = None
-    sheath: Counts | None = None
 
 
 @dataclass(frozen=True)
@@ -112,9 +77,8 @@ class AxonLimits:
             unsure = ~bare & (seen.sure < self.confidence * 255 * seen.area)
         faint = self._faint(seen, ~bare & ~unsure & (seen.myelin > 0))
         left_out = LeftOut(self, int(bare.sum()), int(unsure.sum()), int(faint.sum()))
-        return np.select([bare | unsure, faint], [BACKGROUND, FAINT], AXON).astype(
-            np.uint8
-        ), left_out
+        become = np.select([bare | unsure, faint], [BACKGROUND, FAINT], AXON).astype(np.uint8)
+        return become, left_out
 
     def _faint(self, seen: AxonCounts, some: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Which of some axons, all of which have myelin next to them, hardly differ from it."""
@@ -124,18 +88,11 @@ class AxonLimits:
         contrast = np.zeros(some.shape)
         contrast[some] = seen.grey[some] / seen.area[some] - seen.sheath[some] / seen.myelin[some]
         weight = seen.area if seen.sure is None else seen.sure
-        usual = _median(contrast[some], weight[some])
-        if _median(np.abs(contrast[some] - usual), weight[some]) > _WIDEST * abs(usual):
+        usual = weighted_median(contrast[some], weight[some])
+        if weighted_median(np.abs(contrast[some] - usual), weight[some]) > _WIDEST * abs(usual):
             return none
         faint = some & (contrast * np.sign(usual) < self.contrast * abs(usual))
         return faint if faint.sum() <= _MOST_FAINT * some.sum() else none
-
-
-def _median(values: Counts, weights: Counts) -> float:
-    """The least value with half of the weight at or below it; the same in whatever order they come."""
-    order = np.argsort(values, kind="stable")
-    reached = np.cumsum(weights[order])  # of whole numbers: exact
-    return float(values[order][np.searchsorted(reached, reached[-1] / 2)])
 
 
 @dataclass(frozen=True)
@@ -162,17 +119,16 @@ class LeftOut:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user is told."""
-        notes = []
-        if self.bare:
-            what = "with hardly any myelin left out (--min-closure 0 keeps them)"
-            notes.append(f"{self.bare} axon(s) {what}")
-        if self.unsure:
-            what = "that the model is not sure of left out (--min-confidence 0 keeps them)"
-            notes.append(f"{self.unsure} axon(s) {what}")
-        if self.faint:
-            what = "that hardly differ in grey from their sheaths left out (--min-contrast 0 keeps them)"
-            notes.append(f"{self.faint} axon(s) {what}")
-        return tuple(notes)
+        told = (
+            (self.bare, "with hardly any myelin", "closure"),
+            (self.unsure, "that the model is not sure of", "confidence"),
+            (self.faint, "that hardly differ in grey from their sheaths", "contrast"),
+        )
+        return tuple(
+            f"{count} axon(s) {what} left out (--min-{limit} 0 keeps them)"
+            for count, what, limit in told
+            if count
+        )
 
     @property
     def record(self) -> dict[str, dict[str, float]]:
@@ -264,124 +220,3 @@ def without_doubtful_axons(
         out[np.append(False, (faint > 0) & (kept == 0))[labels]] = BACKGROUND
         out[out == FAINT] = BACKGROUND
     return out, left_out
-
-
-def counted(
-    classes: Classes,
-    labels: NDArray[np.int32],
-    count: int,
-    confidence: Classes | None,
-    pixels: Array | None,
-    *,
-    above: int = 0,
-    below: int = 0,
-) -> AxonCounts:
-    """Count what tells whether axons are to be believed.
-
-    Parameters
-    ----------
-    classes
-        uint8, shape (rows, columns).
-    labels
-        Of axons, from 1; shape (rows - above - below, columns).
-    count
-        How many there are.
-    confidence
-        uint8, as ``labels``; None where it is not known.
-    pixels
-        Grey levels, as ``classes``; None where they are not known.
-    above, below
-        Rows of ``classes`` before and after those of ``labels``; 0 or 1.
-    """
-    at = np.flatnonzero(labels)
-    ids = labels.ravel()[at] - 1
-
-    def total(values: Array) -> Counts:
-        weights = values.ravel()[at].astype(np.float64)
-        return np.bincount(ids, weights, minlength=count).astype(np.float64)
-
-    found, sheath = _around(
-        classes, labels, count, (AXON, MYELIN, BACKGROUND), pixels=pixels, above=above, below=below
-    )
-    return AxonCounts(
-        *found,
-        np.bincount(ids, minlength=count).astype(np.float64),
-        None if confidence is None else total(confidence),
-        None if pixels is None else total(_inner(pixels, above, below)),
-        None if pixels is None else sheath,
-    )
-
-
-def contacts(
-    classes: Classes, labels: NDArray[np.int32], count: int, *, above: int = 0, below: int = 0
-) -> tuple[Counts, Counts]:
-    """How many pairs of 4-neighbours each axon has with myelin, and with background.
-
-    Parameters
-    ----------
-    classes, labels, count, above, below
-        As for :func:`counted`.
-    """
-    values = (AXON, MYELIN, BACKGROUND)
-    myelin, background = _around(classes, labels, count, values, above=above, below=below)[0]
-    return myelin, background
-
-
-def walls(
-    classes: Classes, labels: NDArray[np.int32], count: int, *, above: int = 0, below: int = 0
-) -> tuple[Counts, Counts]:
-    """How many pairs of 4-neighbours each piece of myelin has with axons that stay, and with FAINT ones.
-
-    Parameters
-    ----------
-    classes, labels, count, above, below
-        As for :func:`counted`, but the labels are of myelin.
-    """
-    values = (MYELIN, AXON, FAINT)
-    kept, faint = _around(classes, labels, count, values, above=above, below=below)[0]
-    return kept, faint
-
-
-def _around(
-    classes: Classes,
-    labels: NDArray[np.int32],
-    count: int,
-    values: tuple[int, int, int],
-    *,
-    pixels: Array | None = None,
-    above: int,
-    below: int,
-) -> tuple[tuple[Counts, Counts], Counts]:
-    """Pairs of 4-neighbours, the first of one class and labelled, with each of two; grey levels of those of one.
-
-    ``values`` are the class of the first, and the two; grey levels are summed over those of the first of these.
-    """
-    found, grey = (np.zeros(count), np.zeros(count)), np.zeros(count)
-    own = _inner(classes, above, below) == values[0]
-    levels = repeat(None) if pixels is None else _neighbours(pixels, above, below)
-    for (here, there), level in zip(_neighbours(classes, above, below), levels, strict=False):
-        inside, ids = own[here], labels[here].ravel()
-        for index, value in enumerate(values[1:]):
-            at = np.flatnonzero(inside & (there == value))
-            who = ids[at] - 1
-            found[index][:] += np.bincount(who, minlength=count)
-            if index == 0 and level is not None:
-                seen = level[1].ravel()[at].astype(np.float64)
-                grey += np.bincount(who, seen, minlength=count)
-    return found, grey
-
-
-def _inner(plane: Array, above: int, below: int) -> Array:
-    return plane[above : plane.shape[0] - below]
-
-
-def _neighbours(
-    plane: Array, above: int, below: int
-) -> Iterator[tuple[tuple[slice, slice], Array]]:
-    """Places in the inner rows, and the values of their neighbours on each side."""
-    inner, everything = _inner(plane, above, below), slice(None)
-    rows = inner.shape[0]
-    yield (everything, slice(None, -1)), inner[:, 1:]
-    yield (everything, slice(1, None)), inner[:, :-1]
-    yield (slice(1 - above, None), everything), plane[: rows - 1 + above]
-    yield (slice(None, rows - 1 + below), everything), plane[1 + above :]

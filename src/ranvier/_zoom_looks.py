@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ranvier._doubtful_axons import contacts
+from ranvier._axon_counts import contacts, weighted_median
 from ranvier.micrograph import AXON
 
 AXON_PX = 33.0
@@ -118,6 +118,7 @@ def look_of(zoom: float, windows: Sequence[NDArray[np.float32]], *, shown_px: in
     myelin, background, area = myelin[whole], background[whole], area[whole]
     closed = myelin / np.maximum(myelin + background, 1)
     enclosed = np.clip((closed - _MOST_OPEN) / (1 - _MOST_OPEN), 0, 1)
+    weights = area * closed**2
     sure = math.fsum(float(window.max(axis=0).sum(dtype=np.float64)) for window in windows)
     pixels = sum(window[0].size for window in windows)
     return Look(
@@ -126,7 +127,9 @@ def look_of(zoom: float, windows: Sequence[NDArray[np.float32]], *, shown_px: in
         closure=float(myelin.sum() / (myelin.sum() + background.sum() + _PRIOR_BOUNDARY)),
         enclosed=float(enclosed.sum() / (area.size + _PRIOR_AXONS)),
         confidence=sure / pixels,
-        axon_px=_median(2 * np.sqrt(area / math.pi), area * closed**2),
+        axon_px=weighted_median(2 * np.sqrt(area / math.pi), weights)
+        if weights.sum() > 0
+        else None,
         shown_px=shown_px,
     )
 
@@ -137,12 +140,3 @@ def _axons(classes: NDArray[np.uint8]) -> _Axons:
     labels, count = label(classes == AXON)
     area = np.bincount(labels.ravel(), minlength=count + 1).astype(np.float64)
     return _Axons(*contacts(classes, labels, count), area[1:])
-
-
-def _median(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float | None:
-    """The least value with half of the weight at or below it; None without weight."""
-    if not weights.sum() > 0:
-        return None
-    order = np.argsort(values, kind="stable")
-    reached = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(reached, reached[-1] / 2)])

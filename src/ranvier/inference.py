@@ -250,16 +250,10 @@ def segment(
 
 def axon_limits(model: Model, settings: InferenceSettings) -> AxonLimits:
     """Which axons are kept: what the settings say, or what suits the model."""
-    closure, confidence, contrast = 0.0, 0.0, 0.0
-    if model.sees_windows:
-        closure, confidence, contrast = MIN_CLOSURE, MIN_CONFIDENCE, MIN_CONTRAST
-    if settings.min_closure is not None:
-        closure = settings.min_closure
-    if settings.min_confidence is not None:
-        confidence = settings.min_confidence
-    if settings.min_contrast is not None:
-        contrast = settings.min_contrast
-    return AxonLimits(closure, confidence, contrast)
+    usual = (MIN_CLOSURE, MIN_CONFIDENCE, MIN_CONTRAST) if model.sees_windows else (0.0,) * 3
+    asked = (settings.min_closure, settings.min_confidence, settings.min_contrast)
+    limits = (u if a is None else a for u, a in zip(usual, asked, strict=True))
+    return AxonLimits(*limits)
 
 
 def segmenting_notes(zoom: Mapping[str, Any], doubtful: LeftOut) -> tuple[str, ...]:

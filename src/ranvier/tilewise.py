@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -95,6 +95,10 @@ class InferenceSettings:
         checked_limit(self.min_closure, "--min-closure")
         checked_limit(self.min_confidence, "--min-confidence")
         checked_limit(self.min_contrast, "--min-contrast")
+
+    def with_every_axon(self) -> InferenceSettings:
+        """The same, but every axon that a network sees is kept."""
+        return replace(self, min_closure=0.0, min_confidence=0.0, min_contrast=0.0)
 
 
 def checked_zoom(zoom: object) -> float:

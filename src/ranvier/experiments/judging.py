@@ -53,9 +53,7 @@ class JudgeSettings:
     precision: Precision = "f32"
     threads: int | None = None
     inference: InferenceSettings = field(
-        default_factory=lambda: InferenceSettings(
-            zoom=1.0, views=2, min_closure=0.0, min_confidence=0.0, min_contrast=0.0
-        )
+        default_factory=lambda: InferenceSettings(zoom=1.0, views=2).with_every_axon()
     )
 
 
@@ -91,12 +89,13 @@ class Remembering:
         views, zoom = settings.inference.views, settings.inference.zoom
         shown = f"auto-{own_version()}" if zoom == "auto" else f"{zoom:g}"
         key = f"{self.sha256[:16]}-{settings.precision}-{views}-{shown}"
-        if settings.inference.min_closure != 0:
-            key += f"-{settings.inference.min_closure}"
-        if settings.inference.min_confidence != 0:
-            key += f"-sure-{settings.inference.min_confidence}"
-        if settings.inference.min_contrast != 0:
-            key += f"-contrast-{settings.inference.min_contrast}"
+        for kind, limit in (
+            ("", settings.inference.min_closure),
+            ("sure-", settings.inference.min_confidence),
+            ("contrast-", settings.inference.min_contrast),
+        ):
+            if limit != 0:
+                key += f"-{kind}{limit}"
         self._folder = folder / key
         self._contender: Contender | None = None
 

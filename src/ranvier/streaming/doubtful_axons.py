@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ranvier._doubtful_axons import FAINT, AxonCounts, AxonLimits, LeftOut, counted, walls
+from ranvier._axon_counts import FAINT, AxonCounts, counted, walls
+from ranvier._doubtful_axons import AxonLimits, LeftOut
 from ranvier._runs import Runs, components, runs_of
 from ranvier.micrograph import AXON, BACKGROUND, MYELIN
 from ranvier.streaming.pieces import Pieces, find_pieces

@@ -45,9 +45,7 @@ class GateSettings:
     g_ratio_bias: float = 0.002
     images_per_source: int = 8
     inference: InferenceSettings = field(
-        default_factory=lambda: InferenceSettings(
-            zoom=1.0, min_closure=0.0, min_confidence=0.0, min_contrast=0.0
-        )
+        default_factory=lambda: InferenceSettings(zoom=1.0).with_every_axon()
     )
 
     def __post_init__(self) -> None:
